@@ -1,0 +1,1 @@
+"""One kernel library each: can it run here, with reasons."""

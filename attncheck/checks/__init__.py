@@ -1,0 +1,1 @@
+"""Findings from data; never runs a kernel. One file a rule group."""

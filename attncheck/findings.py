@@ -1,0 +1,106 @@
+"""Findings: what is wrong, how sure, the evidence, and the setting that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from attncheck.semantics.keepmask import KeepMask
+from attncheck.semantics.observation import Basis
+from attncheck.semantics.spec import Part
+
+
+class Severity(str, Enum):
+    """error: what runs is not what is declared. warning: at risk, or quietly replaced. note: advice."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    @property
+    def rank(self) -> int:
+        """Higher is worse."""
+        return {"note": 0, "warning": 1, "error": 2}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule and its documentation; it stands in the file that implements it.
+
+    code: `ATC` and three digits. slug: the stable name of the difference. The texts answer what it finds, why it
+    matters, how it is measured and what to do, in plain sentences. references: thread or documentation names.
+    """
+
+    code: str
+    slug: str
+    title: str
+    finds: str
+    why: str
+    measured: str
+    fix: str
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing to paste. framework: "transformers", "llama-factory", ... key/value as the framework spells them."""
+
+    framework: str
+    key: str
+    value: str
+    paste: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to do and the settings that do it."""
+
+    text: str
+    settings: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the verdict rests on.
+
+    declared, requested, effective: one plain line each ("8 keys: 7 back, 0 ahead"). first_difference: (batch row,
+    query, key) in token coordinates of the first wrong cell. leaked: kept but not declared; missed: declared but not
+    kept (cells, summed over the judged rows of one head mask). heads: query heads concerned, empty = all.
+    masks: declared and effective mask of the row that holds the first difference, for pictures.
+    """
+
+    declared: str = ""
+    requested: str = ""
+    effective: str = ""
+    first_difference: tuple[int, int, int] | None = None
+    leaked: int = 0
+    missed: int = 0
+    heads: tuple[int, ...] = ()
+    declared_mask: KeepMask | None = None
+    effective_mask: KeepMask | None = None
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference, for one slug, implementation, part and scenario.
+
+    layers: real layer indices of the checkpoint, not of the tiny model. implementation is None for findings about the
+    config or the installation. reproduction: a snippet or command that shows it by itself.
+    """
+
+    code: str
+    slug: str
+    severity: Severity
+    message: str
+    basis: Basis | None
+    implementation: str | None = None
+    kernel: str = ""
+    part: Part | None = None
+    layers: tuple[int, ...] = ()
+    scenario: str = ""
+    variant: str = ""
+    evidence: Evidence = Evidence()
+    reproduction: str = ""
+    recommendations: tuple[Recommendation, ...] = ()

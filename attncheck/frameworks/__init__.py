@@ -1,0 +1,1 @@
+"""Who chooses the implementation and which setting changes it: one file a framework."""

@@ -1,0 +1,188 @@
+"""What a probe saw, as plain data that crosses the pipe from the worker: an observation, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from attncheck.semantics.keepmask import KeepMask
+from attncheck.semantics.layout import Layout
+from attncheck.semantics.spec import Part
+
+
+class Basis(str, Enum):
+    """What a verdict rests on: this kernel run here, a contract in plain torch, or a reading of versions and configs."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+    STATIC = "static"
+
+
+class Method(str, Enum):
+    """How a mask was read."""
+
+    IDENTITY = "identity"
+    PERTURBATION = "perturbation"
+    JACOBIAN = "jacobian"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMask:
+    """The mask shared by `heads` of one batch row. Black-box methods see the union of all heads: heads is empty then."""
+
+    row: int
+    heads: tuple[int, ...]
+    keep: KeepMask
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What the framework handed to the kernel in the live call.
+
+    mask_kind: "none", "bool", "float", "2d", "BlockMask" or a type name. mask: its KeepMask per batch row where it is a
+    dense mask (empty tuple otherwise). window: the `sliding_window` argument as given. Other fields as in the call.
+    """
+
+    mask_kind: str = "none"
+    mask_shape: tuple[int, ...] = ()
+    mask: tuple[KeepMask, ...] = ()
+    is_causal: bool | None = None
+    sliding_window: int | None = None
+    scaling: float | None = None
+    softcap: float | None = None
+    sinks: bool = False
+    position_bias: bool = False
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxObservation:
+    """The softmax terms fitted from P, one value a query head (NaN where a head could not be fitted).
+
+    scale: fitted factor on q.k. softcap: fitted cap, None when the logits are linear. rowsum: median row sum (below 1
+    with sinks). sinks: fitted sink logit a head, None when rows sum to one. expected_sinks: what the live module's own
+    parameter says, None when it has none. alibi: fitted slope on the key index a head, None when zero within tolerance.
+    expected_alibi: the standard ALiBi slopes for that number of heads when `alibi` is not None, else None.
+    head_map: kv head read by each query head, None when it was not read. residual: largest |log P - fit| over allowed cells.
+    """
+
+    scale: tuple[float, ...]
+    softcap: float | None = None
+    rowsum: tuple[float, ...] = ()
+    sinks: tuple[float, ...] | None = None
+    expected_sinks: tuple[float, ...] | None = None
+    alibi: tuple[float, ...] | None = None
+    head_map: tuple[int, ...] | None = None
+    residual: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GradientObservation:
+    """Largest difference between the backward of the call and of float64 attention with the same mask and softmax terms,
+    relative to the largest reference entry, for dq, dk, dv; NaN when the backward gave NaN."""
+
+    dq: float
+    dk: float
+    dv: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallObservation:
+    """One attention call of one forward pass.
+
+    layer: index in its part (call order where the module carries no index). step: forward call inside the scenario.
+    kernel: which kernel produced this reading ("" = the one the implementation picks by itself).
+    nan_rows: (batch row, query) pairs whose output holds NaN or Inf. kv_slots: keys handed to the kernel.
+    """
+
+    part: Part
+    layer: int
+    step: int
+    module: str
+    method: Method
+    q_len: int
+    kv_slots: int
+    masks: tuple[HeadMask, ...]
+    kernel: str = ""
+    num_heads: int = 0
+    num_kv_heads: int = 0
+    head_dim: int = 0
+    head_dim_v: int = 0
+    requested: Requested | None = None
+    softmax: SoftmaxObservation | None = None
+    gradient: GradientObservation | None = None
+    nan_rows: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known."""
+
+    calls: tuple[CallObservation, ...]
+    kernels: tuple[str, ...] = ()
+    used_implementation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something cannot be used: the limit, the value that breaks it, and where the limit is written."""
+
+    text: str
+    limit: str = ""
+    actual: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The framework or kernel refused with a clear message. Never a finding by itself."""
+
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The probe broke: an exception nobody announced, a dead or hanging worker. A result, not an error of the run.
+
+    kind: "exception", "signal", "timeout", "memory".
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """Nobody tried, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The question makes no sense for this model (packing without position_ids, ...)."""
+
+    reason: str
+
+
+Outcome = Observed | Rejected | Crashed | NotRun | NotApplicable
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioRun:
+    """One scenario variant under one implementation.
+
+    decoder, encoder: the token layouts by part (cross-attention uses both; encoder-only models use `encoder`).
+    core: the scenario is one anyone may meet, not one for users of a feature.
+    truth: False when nothing declares what should happen (position-jump), so that implementations are only compared.
+    """
+
+    implementation: str
+    scenario: str
+    variant: str
+    basis: Basis
+    outcome: Outcome
+    core: bool = True
+    decoder: Layout | None = None
+    encoder: Layout | None = None
+    truth: bool = True

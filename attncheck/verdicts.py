@@ -1,0 +1,92 @@
+"""What the checks conclude besides findings: the model as declared, one verdict a cell, one status an implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from attncheck.findings import Recommendation
+from attncheck.semantics.observation import Basis, Reason
+from attncheck.semantics.spec import AttentionSpec, Note, Part
+
+
+class Verdict(str, Enum):
+    """What a cell of the matrix says. NOT_RUN is never OK."""
+
+    OK = "ok"
+    MISMATCH = "mismatch"
+    UNKNOWN = "unknown"
+    ERROR = "error"
+    NOT_RUN = "not_run"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Status(str, Enum):
+    """What became of an implementation as a whole."""
+
+    OK = "ok"
+    MISMATCH = "mismatch"
+    REJECTED = "rejected"
+    CRASHED = "crashed"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """Real layers that declare the same attention; `spec` is that of the first of them."""
+
+    part: Part
+    layers: tuple[int, ...]
+    spec: AttentionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The target: where its config came from and what it declares."""
+
+    id: str
+    source: str
+    source_detail: str
+    model_type: str
+    num_layers: int | None
+    groups: tuple[LayerGroup, ...]
+    notes: tuple[Note, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One attention implementation: would transformers pick it by itself, what came of it, which kernels ran."""
+
+    name: str
+    default: bool
+    basis: Basis | None
+    status: Status
+    reasons: tuple[Reason, ...] = ()
+    kernels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One verdict of the matrix. difference is the slug when the verdict is a mismatch."""
+
+    implementation: str
+    scenario: str
+    variant: str
+    part: Part | None
+    layers: tuple[int, ...]
+    verdict: Verdict
+    basis: Basis | None
+    kernel: str = ""
+    difference: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """The implementation to use, why, and what to paste."""
+
+    implementation: str
+    why: str
+    recommendation: Recommendation
