@@ -1,0 +1,1 @@
+"""What a config promises: sources, catalog and the oracle. Standard library only."""
