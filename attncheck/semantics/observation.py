@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout
@@ -63,7 +64,11 @@ class SoftmaxObservation:
     with sinks). sinks: fitted sink logit a head, None when rows sum to one. expected_sinks: what the live module's own
     parameter says, None when it has none. alibi: fitted slope on the key index a head, None when zero within tolerance.
     expected_alibi: the standard ALiBi slopes for that number of heads when `alibi` is not None, else None.
-    head_map: kv head read by each query head, None when it was not read. residual: largest |log P - fit| over allowed cells.
+    head_map: kv head read by each query head, None when it was not read. residual: largest |log P - fit| over allowed cells,
+    where the fit holds the requested bias in full.
+    A head whose rows sum to one has sink -inf when other heads have sinks. bias: fitted factor on the requested bias
+    (`position_bias`, or the finite part of an additive mask) a head: 1 = added, 0 = dropped, NaN = too flat on the
+    visible keys to tell; None when none was requested or no head can tell.
     """
 
     scale: tuple[float, ...]
@@ -74,6 +79,7 @@ class SoftmaxObservation:
     alibi: tuple[float, ...] | None = None
     head_map: tuple[int, ...] | None = None
     residual: float = 0.0
+    bias: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,8 @@ class CallObservation:
     layer: index in its part (call order where the module carries no index). step: forward call inside the scenario.
     kernel: which kernel produced this reading ("" = the one the implementation picks by itself).
     nan_rows: (batch row, query) pairs whose output holds NaN or Inf. kv_slots: keys handed to the kernel.
+    unstable: share of the visible cells that were visible in one reading of the call and not in another (dropout at work);
+    0.0 where only one reading was made.
     """
 
     part: Part
@@ -112,15 +120,20 @@ class CallObservation:
     softmax: SoftmaxObservation | None = None
     gradient: GradientObservation | None = None
     nan_rows: tuple[tuple[int, int], ...] = ()
+    unstable: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known."""
+    """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known.
+
+    failures: what could not be read (calls that cannot be repeated, kernels that refuse, terms that cannot be fitted), as text.
+    """
 
     calls: tuple[CallObservation, ...]
     kernels: tuple[str, ...] = ()
     used_implementation: str = ""
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +188,8 @@ class ScenarioRun:
     decoder, encoder: the token layouts by part (cross-attention uses both; encoder-only models use `encoder`).
     core: the scenario is one anyone may meet, not one for users of a feature.
     truth: False when nothing declares what should happen (position-jump), so that implementations are only compared.
+    overrides: config keys (dotted for sub-configs) that this variant set on top of the tiny config; what is declared is
+    then what the overridden config declares.
     """
 
     implementation: str
@@ -186,3 +201,4 @@ class ScenarioRun:
     decoder: Layout | None = None
     encoder: Layout | None = None
     truth: bool = True
+    overrides: tuple[tuple[str, Any], ...] = ()
