@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from attncheck.errors import NoVerdictError
 from attncheck.probe.protocol import (
@@ -30,6 +30,7 @@ from attncheck.probe.protocol import (
     TinyInfo,
     UnknownType,
 )
+from attncheck.probe.scenario import scenarios
 from attncheck.semantics.observation import Basis, Crashed, NotRun, ScenarioRun
 
 #: Importing torch and transformers from a cold disk takes tens of seconds; silence for this long is a hang.
@@ -38,8 +39,6 @@ START_LIMIT = 300.0
 CRASHES_TOLERATED = 2
 _STDERR_LINES = 40
 _BOOTSTRAP = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from attncheck.probe.worker import main; main()"
-
-T = TypeVar("T")
 
 
 class WorkerDied(Exception):
@@ -207,7 +206,8 @@ class Prober:
 
     @staticmethod
     def _without(request: Probe, scenario: str, outcome: Crashed | NotRun) -> ScenarioRun:
-        return ScenarioRun(request.implementation, scenario, "", Basis.MEASURED, outcome)
+        core = next(known.core for known in scenarios() if known.name == scenario)
+        return ScenarioRun(request.implementation, scenario, "", Basis.MEASURED, outcome, core)
 
     def _single(self, request: Request, kinds: tuple[type[Any], ...], doing: str) -> Any:
         try:

@@ -1,0 +1,201 @@
+"""Runs scenarios on a tiny model under one implementation and says what came of each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from attncheck.declared import oracle
+from attncheck.probe import blackbox, sdpa_kernels, virtual_flash
+from attncheck.probe.feeding import Feeder, NotFeedable
+from attncheck.probe.forward_only import forward_only
+from attncheck.probe.live import Recorder, attention_probe
+from attncheck.probe.protocol import Probe, Started
+from attncheck.probe.refusal import first_sentence, outcome_of
+from attncheck.probe.replay import random_state_kept
+from attncheck.probe.scenario import Scenario, Stack, Variant, scenarios
+from attncheck.probe.subject import subject_of
+from attncheck.probe.tiny import TinyModel
+from attncheck.semantics.observation import (
+    Basis,
+    CallObservation,
+    Crashed,
+    NotApplicable,
+    NotRun,
+    Observed,
+    Outcome,
+    Reason,
+    Rejected,
+    ScenarioRun,
+)
+from attncheck.semantics.spec import Part
+
+
+def run(tiny: TinyModel, request: Probe) -> Iterator[Started | ScenarioRun]:
+    """One `ScenarioRun` per variant of each requested scenario, each scenario announced by `Started`.
+
+    A scenario that makes no sense for the model gives one run without a variant. Whatever the library raises becomes
+    an outcome. Raises ValueError for a scenario name that does not exist.
+    """
+    known = {scenario.name: scenario for scenario in scenarios()}
+    if strange := [name for name in request.scenarios if name not in known]:
+        raise ValueError(f"unknown scenarios {', '.join(strange)}; there are {', '.join(known)}")
+    session = _Session(tiny, request)
+    for name in request.scenarios:
+        yield Started(request.implementation, name)
+        yield from session.scenario(known[name])
+
+
+class _Session:
+    """One implementation of one tiny model; the modules it builds serve all scenarios."""
+
+    def __init__(self, tiny: TinyModel, request: Probe) -> None:
+        self._tiny = tiny
+        self._request = request
+        self._predicted = predicted(request.implementation, request.device)
+        self._models: dict[tuple[tuple[str, Any], ...], Any] = {}
+        declared = oracle.declare(tiny.info.config, None).layers
+        self._attends = not declared or any(layer.attends for layer in declared)
+        self._subject = subject_of(tiny.info, tiny.instantiate("eager"), {layer.part for layer in declared})
+        self._feeder = Feeder(
+            self._subject, device=request.device, dtype=getattr(torch, request.dtype), seed=request.seed
+        )
+
+    def scenario(self, scenario: Scenario) -> Iterator[ScenarioRun]:
+        """The runs of one scenario."""
+        plan = scenario.plan(self._subject) if self._attends else NotApplicable("no layer of this model attends")
+        if isinstance(plan, NotApplicable):
+            yield self._said(scenario, Variant(""), plan)
+            return
+        for variant in plan:
+            yield self._said(scenario, variant, self._outcome(scenario, variant))
+
+    def _said(self, scenario: Scenario, variant: Variant, outcome: Outcome) -> ScenarioRun:
+        return ScenarioRun(
+            implementation=self._request.implementation,
+            scenario=scenario.name,
+            variant=variant.name,
+            basis=Basis.PREDICTED if self._predicted else Basis.MEASURED,
+            outcome=outcome,
+            core=scenario.core,
+            decoder=variant.decoder,
+            encoder=variant.encoder,
+            truth=variant.truth,
+            overrides=variant.overrides,
+        )
+
+    def _outcome(self, scenario: Scenario, variant: Variant) -> Outcome:
+        with random_state_kept(torch.device(self._request.device)):
+            try:
+                model = self._model(variant.overrides)
+            except Exception as error:
+                return refusal_at_build(error)
+            try:
+                return self._observed(model, scenario, variant)
+            except (virtual_flash.VirtualFlashUnsupported, NotFeedable) as error:
+                return NotRun(str(error))
+            except Exception as error:
+                return outcome_of(error)
+
+    def _model(self, overrides: tuple[tuple[str, Any], ...]) -> Any:
+        if overrides not in self._models:
+            request = self._request
+            self._models[overrides] = self._tiny.instantiate(
+                request.implementation, request.dtype, request.device, dict(overrides) or None
+            )
+        return self._models[overrides]
+
+    def _observed(self, model: Any, scenario: Scenario, variant: Variant) -> Outcome:
+        request = self._request
+        kernels = ("", *self._kernels()) if variant.kernels and scenario.core else ("",)
+        probe = attention_probe(
+            model,
+            request.implementation,
+            fit=variant.fit,
+            gradients=variant.gradients,
+            kernels=kernels,
+            seed=request.seed,
+            single=SINGLE.get(self._subject.stack),
+        )
+        quick = nullcontext() if variant.gradients else forward_only()
+        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick:
+            with probe as recorder:
+                self._feeder.run(model, variant, lambda step: setattr(recorder, "step", step))
+            if flash is not None and not flash.calls:
+                return NotRun(f"the model never called the flash kernel under {request.implementation}")
+            if recorder.reached:
+                return observed(recorder, request.implementation)
+        with self._flash(model):
+            return self._around(model, variant, recorder)
+
+    def _around(self, model: Any, variant: Variant, recorder: Recorder) -> Outcome:
+        """The black-box reading of a model whose attention cannot be reached."""
+        if len(variant.main.steps) > 1:
+            return NotRun(f"{recorder.failures[-1]}; without it, only single forward calls can be read")
+        if variant.gradients:
+            return NotRun(f"{recorder.failures[-1]}; without it, the backward of a call cannot be read")
+        calls: list[CallObservation] = []
+        failures: list[str] = []
+        inputs = self._feeder.inputs(variant)
+        for part in PARTS[self._subject.stack]:
+            try:
+                calls += blackbox.observe(model, inputs, part=part, seed=self._request.seed)
+            except blackbox.NotMeasurable as error:
+                failures.append(f"{part.value}: {error}")
+        return Observed(tuple(calls), failures=tuple(failures)) if calls else NotRun("; ".join(failures))
+
+    def _flash(self, model: Any) -> AbstractContextManager[virtual_flash.VirtualFlash | None]:
+        return virtual_flash.installed(self._request.implementation, model) if self._predicted else nullcontext()
+
+    def _kernels(self) -> tuple[str, ...]:
+        """The kernels below sdpa that may run on the device."""
+        if self._request.implementation != "sdpa":
+            return ()
+        return sdpa_kernels.NAMES if self._request.device == "cuda" else CPU_KERNELS
+
+
+#: The kernels of scaled_dot_product_attention that torch has for CPUs.
+CPU_KERNELS = ("math", "flash")
+#: The part of the layers of a model with one stack.
+SINGLE: Mapping[Stack, Part] = {Stack.DECODER: Part.DECODER, Stack.ENCODER: Part.ENCODER}
+#: The parts that a black box can read, by stack.
+PARTS: Mapping[Stack, tuple[Part, ...]] = {
+    Stack.DECODER: (Part.DECODER,),
+    Stack.ENCODER: (Part.ENCODER,),
+    Stack.ENCODER_DECODER: (Part.ENCODER, Part.DECODER),
+}
+
+
+def predicted(implementation: str, device: str) -> bool:
+    """True when only the flash contract in plain torch can answer: no such kernel can run here.
+
+    transformers' own test is asked whether the package is there. Where a version has no test for it, it is not.
+    """
+    if not virtual_flash.supports(implementation):
+        return False
+    if device != "cuda" or not torch.cuda.is_available():
+        return True
+    from transformers import utils
+
+    number = implementation.rpartition("_")[2]
+    available = getattr(utils, f"is_flash_attn_{number}_available", None)
+    return available is None or not available()
+
+
+def refusal_at_build(error: Exception) -> Rejected | Crashed:
+    """What it means that no model can be made under an implementation: the class or the library refuses, or breaks."""
+    if isinstance(error, ValueError | ImportError | NotImplementedError):
+        return Rejected((Reason(first_sentence(error), source=type(error).__name__),))
+    return outcome_of(error)
+
+
+def observed(recorder: Recorder, implementation: str) -> Outcome:
+    """A finished recording as an outcome; a call that was seen but could not be read is no success."""
+    if not recorder.calls:
+        return Crashed("exception", "; ".join(recorder.failures) or f"nothing was read under {implementation}")
+    others = sorted(recorder.used - {implementation})
+    used = implementation if implementation in recorder.used or not others else others[0]
+    return Observed(tuple(recorder.calls), tuple(sorted(recorder.kernels)), used, tuple(recorder.failures))
