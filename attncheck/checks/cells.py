@@ -1,0 +1,106 @@
+"""The matrix: one verdict for each implementation, scenario variant, kernel and group of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
+from attncheck.checks.views import real_layers, unseen
+from attncheck.semantics.observation import (
+    Basis,
+    Crashed,
+    NotApplicable,
+    NotRun,
+    Observed,
+    Rejected,
+    ScenarioRun,
+)
+from attncheck.semantics.spec import AttentionSpec, Part
+from attncheck.verdicts import Cell, Verdict
+
+#: Worst first: what stands for layers of one group whose verdicts differ.
+_ORDER = (Verdict.MISMATCH, Verdict.ERROR, Verdict.NOT_RUN, Verdict.UNKNOWN, Verdict.OK)
+
+
+def cells(inputs: Inputs, seen: Sequence[View], issues: Mapping[int, Sequence[Issue]]) -> list[Cell]:
+    """Every verdict, in the order of the runs. What could not be read is NOT_RUN or UNKNOWN with its reason, never OK."""
+    of_run: dict[int, list[View]] = {}
+    for view in seen:
+        of_run.setdefault(id(view.run), []).append(view)
+    found: list[Cell] = []
+    for run in inputs.runs:
+        if isinstance(run.outcome, Observed):
+            found += _observed(run, of_run.get(id(run), []), issues, inputs)
+        else:
+            verdict, reason = _without_observation(run)
+            basis = run.basis if verdict is Verdict.ERROR else None
+            found.append(Cell(run.implementation, run.scenario, run.variant, None, (), verdict, basis, reason=reason))
+    return found
+
+
+def _observed(
+    run: ScenarioRun, seen: Sequence[View], issues: Mapping[int, Sequence[Issue]], inputs: Inputs
+) -> list[Cell]:
+    together: dict[tuple[Part, tuple[int, ...], str], list[tuple[Verdict, str | None, str]]] = {}
+    for view in seen:
+        place = (view.part, view.real or (view.layer,), view.kernel)
+        together.setdefault(place, []).append(_judge(view, issues[id(view)]))
+    for spec in unseen(run, seen, inputs):
+        base = next((s for s in inputs.tiny.layers if (s.part, s.layer) == (spec.part, spec.layer)), spec)
+        real = tuple(entry.layer for entry in real_layers(inputs, base)) or (spec.layer,)
+        reason = _why_unseen(spec, run, seen, inputs)
+        together.setdefault((spec.part, real, ""), []).append((Verdict.NOT_RUN, None, reason))
+    if not together:
+        nothing = "no attention call could be read"
+        return [Cell(run.implementation, run.scenario, run.variant, None, (), Verdict.NOT_RUN, None, reason=nothing)]
+    found = []
+    for (part, layers, kernel), verdicts in together.items():
+        verdict, slug, reason = min(verdicts, key=lambda entry: _ORDER.index(entry[0]))
+        basis: Basis | None = None if verdict is Verdict.NOT_RUN else run.basis
+        found.append(
+            Cell(run.implementation, run.scenario, run.variant, part, layers, verdict, basis, kernel, slug, reason)
+        )
+    return found
+
+
+def _why_unseen(spec: AttentionSpec, run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> str:
+    if run.encoder is None and run.decoder is not None and spec.part in (Part.ENCODER, Part.CROSS):
+        return f"{inputs.model_class or 'the probed class'} has no {spec.part.value} attention"
+    failures = run.outcome.failures if isinstance(run.outcome, Observed) else ()
+    why = f": {failures[0]}" if failures else ""
+    if all(view.part is not spec.part for view in seen):
+        return f"no attention call of the {spec.part.value} could be read{why}"
+    return f"{spec.part.value} layer {spec.layer} of the tiny model made no attention call that could be read{why}"
+
+
+def _judge(view: View, issues: Sequence[Issue]) -> tuple[Verdict, str | None, str]:
+    if issues:
+        worst = max(issues, key=lambda issue: issue.weight)
+        return Verdict.MISMATCH, worst.slug, ""
+    if view.masks.unreadable:
+        return Verdict.UNKNOWN, None, view.masks.unreadable
+    if not any(rows for samples in view.masks.groups.values() for _, rows in samples):
+        return Verdict.NOT_RUN, None, "no query of a real token was read"
+    beside = view.reference is not None or view.run.implementation == REFERENCE
+    if not view.run.truth:
+        if view.reference is not None:
+            return Verdict.OK, None, ""
+        what = "nothing declares what should happen here; it is what the others are compared with" if beside else ""
+        return Verdict.UNKNOWN, None, what or "nothing declares what should happen here, and eager was not probed"
+    if not view.spec.mask_known:
+        fields = ", ".join(sorted(view.spec.unknown & {"direction", "window", "chunk", "kind"}))
+        beside_eager = "; the same as eager" if view.reference is not None else ""
+        return Verdict.UNKNOWN, None, f"declared {fields}: unknown{beside_eager}"
+    return Verdict.OK, None, ""
+
+
+def _without_observation(run: ScenarioRun) -> tuple[Verdict, str]:
+    outcome = run.outcome
+    if isinstance(outcome, Rejected):
+        return Verdict.NOT_RUN, "refused: " + "; ".join(reason.text for reason in outcome.reasons)
+    if isinstance(outcome, Crashed):
+        return Verdict.ERROR, outcome.reason
+    if isinstance(outcome, NotApplicable):
+        return Verdict.NOT_APPLICABLE, outcome.reason
+    assert isinstance(outcome, NotRun)
+    return Verdict.NOT_RUN, outcome.reason

@@ -1,0 +1,167 @@
+"""What to use instead: ranks implementations by what was seen, and gives each finding its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attncheck.checks.interface import Inputs
+from attncheck.checks.registry import rule
+from attncheck.findings import Finding, Recommendation, Severity
+from attncheck.semantics.observation import Basis, NotApplicable, Observed
+from attncheck.verdicts import Implementation, Recommended, Status
+
+#: Between implementations that are equally right: the one that needs the least memory and time on common hardware.
+_PREFERENCE = ("flash_attention_4", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager")
+#: Variants of packing that pass an all-ones mask beside the position_ids.
+_WITH_MASK = {"ones-mask"}
+#: Scenarios of training besides those that were asked for; generation needs every core scenario.
+_TRAINING = ("plain", "left-pad", "right-pad", "gradients")
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """How an implementation does for the user's purpose. right: no error, and every needed scenario was seen right."""
+
+    name: str
+    right: bool
+    missing: tuple[str, ...]
+    basis: Basis
+    default: bool
+
+
+def ranked(inputs: Inputs, findings: Sequence[Finding], statuses: Sequence[Implementation]) -> tuple[Rank, ...]:
+    """The usable implementations, best first: right in all scenarios of the use, measured, the framework's own choice."""
+    needed = _needed(inputs)
+    ranks = []
+    for entry in statuses:
+        if entry.status not in (Status.OK, Status.MISMATCH) or entry.basis is None or entry.name in inputs.refused:
+            continue
+        wrong = any(f.implementation == entry.name and f.severity is Severity.ERROR for f in findings)
+        seen = {
+            run.scenario
+            for run in inputs.runs
+            if run.implementation == entry.name and isinstance(run.outcome, Observed | NotApplicable)
+        }
+        missing = tuple(name for name in needed if name not in seen)
+        ranks.append(Rank(entry.name, not wrong and not missing, missing, entry.basis, entry.default))
+    wrong_names = {f.implementation for f in findings if f.severity is Severity.ERROR}
+    ranks.sort(
+        key=lambda rank: (
+            rank.name in wrong_names,
+            rank.basis is not Basis.MEASURED,
+            len(rank.missing),
+            not rank.default,
+            _PREFERENCE.index(rank.name) if rank.name in _PREFERENCE else len(_PREFERENCE),
+        )
+    )
+    return tuple(ranks)
+
+
+def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[Rank]) -> Recommended | None:
+    """The implementation to use and why.
+
+    When each has an error somewhere, the first one without an error in a core scenario; None when there is none either.
+    """
+    core = {run.scenario for run in inputs.runs if run.core}
+    wrong = {name: _scenarios_with(Severity.ERROR, name, findings) for name in (rank.name for rank in ranking)}
+    best = next((rank for rank in ranking if not wrong[rank.name]), None)
+    if best is None:
+        bearable = [rank for rank in ranking if not core & set(wrong[rank.name])]
+        best = min(bearable, key=lambda rank: (rank.basis is not Basis.MEASURED, len(wrong[rank.name])), default=None)
+    if best is None:
+        return None
+    use = "training" if inputs.options.use == "train" else "generation"
+    if wrong[best.name]:
+        words = [
+            f"wrong in the fewest scenarios, but wrong in {', '.join(wrong[best.name])}: follow the findings' advice there"
+        ]
+    elif best.right:
+        words = [f"{best.basis.value} right in all scenarios of {use}"]
+    else:
+        words = [f"no error in what was {best.basis.value}"]
+    if best.missing:
+        words.append(f"not seen in {', '.join(best.missing)}")
+    if best.default:
+        words.append("what the framework picks by itself")
+    if traps := _scenarios_with(Severity.WARNING, best.name, findings):
+        words.append(f"mind {', '.join(traps)} if you use that")
+    return Recommended(best.name, "; ".join(words), inputs.settings(best.name))
+
+
+def _scenarios_with(severity: Severity, name: str, findings: Sequence[Finding]) -> list[str]:
+    found = (f.scenario for f in findings if f.implementation == name and f.severity is severity and f.scenario)
+    return list(dict.fromkeys(found))
+
+
+def for_finding(
+    finding: Finding, inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[Rank]
+) -> tuple[Recommendation, ...]:
+    """A way around with the same implementation where one was seen to work, then another implementation, else the rule's own."""
+    if finding.severity is Severity.NOTE or finding.implementation is None:
+        return ()
+    found = []
+    if (around := _around(finding, findings, inputs)) is not None:
+        found.append(around)
+    for rank in ranking:
+        if rank.name != finding.implementation and _right_there(rank.name, finding, inputs, findings):
+            settings = inputs.settings(rank.name)
+            found.append(
+                Recommendation(
+                    f"use {rank.name}: {rank.basis.value} right in {finding.scenario or 'these scenarios'}",
+                    settings.settings,
+                )
+            )
+            break
+    if not found and (known := rule(finding.slug)) is not None:
+        found.append(Recommendation(known.fix))
+    return tuple(found)
+
+
+def _around(finding: Finding, findings: Sequence[Finding], inputs: Inputs) -> Recommendation | None:
+    """Packing that was seen to work for the same implementation when it is fed in another form."""
+    name = finding.implementation
+    if finding.slug != "packing-leak" or not finding.scenario.startswith("packed"):
+        return None
+    if _leaks(finding) <= _WITH_MASK:
+        return Recommendation(f"pass no attention_mask beside packed position_ids: {name} then keeps documents apart")
+    plain = [other for other in findings if (other.slug, other.implementation) == (finding.slug, name)]
+    leaks = {variant for other in plain if other.scenario == "packed" for variant in _leaks(other)}
+    ran = any(
+        run.implementation == name and run.scenario == "packed" and isinstance(run.outcome, Observed)
+        for run in inputs.runs
+    )
+    if finding.scenario == "packed" or not ran or not leaks <= _WITH_MASK:
+        return None
+    form = "pass use_cache=False" if finding.scenario == "packed-cache" else "feed one packed row a batch"
+    return Recommendation(f"{form} and no attention_mask with packed position_ids: {name} then keeps documents apart")
+
+
+def _leaks(finding: Finding) -> set[str]:
+    """The variants of the scenario that show the finding."""
+    return set(str(finding.evidence.figures.get("variants", finding.variant)).split(", "))
+
+
+def _right_there(name: str, finding: Finding, inputs: Inputs, findings: Sequence[Finding]) -> bool:
+    """True when an implementation was observed in the finding's scenario without the same fault, or an error."""
+    place = finding.scenario
+    runs = [run for run in inputs.runs if run.implementation == name and (not place or run.scenario == place)]
+    same = any(
+        other.implementation == name
+        and (not place or other.scenario == place)
+        and (other.slug == finding.slug or other.severity is Severity.ERROR)
+        for other in findings
+    )
+    return any(isinstance(run.outcome, Observed) for run in runs) and not same
+
+
+def _needed(inputs: Inputs) -> tuple[str, ...]:
+    """The scenarios of the use, among those that any implementation was put to."""
+    training = inputs.options.use == "train"
+    return tuple(
+        dict.fromkeys(
+            run.scenario
+            for run in inputs.runs
+            if inputs.options.asked(run.scenario) or (run.scenario in _TRAINING if training else run.core)
+        )
+    )

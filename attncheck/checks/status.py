@@ -1,0 +1,68 @@
+"""What became of each implementation as a whole: right, wrong, refused, broken or never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attncheck.checks.interface import Inputs
+from attncheck.findings import Finding, Severity
+from attncheck.semantics.observation import Basis, Crashed, NotRun, Observed, Reason, Rejected, ScenarioRun
+from attncheck.verdicts import Implementation, Status
+
+
+def implementations(inputs: Inputs, findings: Sequence[Finding]) -> tuple[Implementation, ...]:
+    """One entry an implementation. A mismatch is an error-level finding: traps in features nobody asked for, and windows
+    that never bind, leave the status ok."""
+    names = dict.fromkeys((*inputs.implementations, *(run.implementation for run in inputs.runs), *inputs.refused))
+    return tuple(_implementation(name, inputs, findings) for name in names)
+
+
+def _implementation(name: str, inputs: Inputs, findings: Sequence[Finding]) -> Implementation:
+    runs = [run for run in inputs.runs if run.implementation == name]
+    observed = [run for run in runs if isinstance(run.outcome, Observed)]
+    status, reasons = _status(name, runs, observed, inputs, findings)
+    reasons = [*inputs.lacking.get(name, ()), *reasons]
+    measured = any(run.basis is Basis.MEASURED for run in observed)
+    basis = None if not observed else Basis.MEASURED if measured else Basis.PREDICTED
+    kernels = [kernel for run in observed if isinstance(run.outcome, Observed) for kernel in run.outcome.kernels]
+    return Implementation(
+        name=name,
+        default=name == inputs.default,
+        basis=basis,
+        status=status,
+        reasons=tuple(dict.fromkeys(reasons)),
+        kernels=tuple(dict.fromkeys(kernels)),
+    )
+
+
+def _status(
+    name: str,
+    runs: Sequence[ScenarioRun],
+    observed: Sequence[ScenarioRun],
+    inputs: Inputs,
+    findings: Sequence[Finding],
+) -> tuple[Status, list[Reason]]:
+    if name in inputs.refused:
+        return Status.REJECTED, list(inputs.refused[name].reasons)
+    wrong = [
+        finding
+        for finding in findings
+        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug != "backend-unusable"
+    ]
+    crashes = [
+        Reason(f"{run.scenario}: {run.outcome.reason}", limit="", source=run.outcome.kind)
+        for run in runs
+        if isinstance(run.outcome, Crashed)
+    ]
+    refusals = [reason for run in runs if isinstance(run.outcome, Rejected) for reason in run.outcome.reasons]
+    core_crash = any(isinstance(run.outcome, Crashed) and run.core for run in runs)
+    if wrong:
+        return Status.MISMATCH, crashes + refusals
+    if core_crash or (crashes and not observed):
+        return Status.CRASHED, crashes
+    if observed:
+        return Status.OK, crashes + refusals
+    if refusals:
+        return Status.REJECTED, refusals
+    silent = [Reason(run.outcome.reason) for run in runs if isinstance(run.outcome, NotRun)]
+    return Status.NOT_RUN, silent or [Reason("no scenario was run")]

@@ -1,0 +1,202 @@
+"""What did not run, broke or was replaced: statuses, cells, findings, ranking. And the register of rules."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from attncheck import checks
+from attncheck.checks import Options, registry
+from attncheck.findings import Recommendation, Setting, Severity
+from attncheck.semantics.observation import (
+    Basis,
+    Crashed,
+    NotApplicable,
+    NotRun,
+    Observed,
+    Outcome,
+    Reason,
+    Rejected,
+    ScenarioRun,
+)
+from attncheck.semantics.spec import Part
+from attncheck.verdicts import Status, Verdict
+from tests import runs
+from tests.runs import PLAIN, layer, model
+
+SPEC = layer()
+TINY = model(SPEC)
+GOOD = runs.calls(SPEC, PLAIN)
+REFUSAL = Rejected((Reason("the class does not support it", limit="_supports_sdpa = True"),))
+
+
+def good(name: str, scenario: str = "plain", **fields: Any) -> ScenarioRun:
+    return runs.run(GOOD, implementation=name, scenario=scenario, **fields)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "status"),
+    [
+        (REFUSAL, Verdict.NOT_RUN, Status.REJECTED),
+        (Crashed("signal", "SIGSEGV"), Verdict.ERROR, Status.CRASHED),
+        (NotRun("no GPU"), Verdict.NOT_RUN, Status.NOT_RUN),
+        (NotApplicable("no cache"), Verdict.NOT_APPLICABLE, Status.NOT_RUN),
+        (Observed(()), Verdict.NOT_RUN, Status.OK),
+    ],
+)
+def test_every_rule_survives_every_outcome(outcome: Outcome, verdict: Verdict, status: Status) -> None:
+    conclusion = checks.evaluate(runs.inputs(TINY, good("eager"), runs.run(outcome)))
+    cell = next(cell for cell in conclusion.cells if cell.implementation == "sdpa")
+    assert cell.verdict is verdict
+    entry = next(entry for entry in conclusion.implementations if entry.name == "sdpa")
+    assert entry.status is status
+    assert next(e for e in conclusion.implementations if e.name == "eager").status is Status.OK
+    assert conclusion.recommended is not None
+
+
+def test_a_refusal_is_no_finding() -> None:
+    conclusion = checks.evaluate(runs.inputs(TINY, good("eager"), runs.run(REFUSAL)))
+    assert conclusion.findings == ()
+    assert conclusion.implementations[1].reasons == REFUSAL.reasons
+    named = checks.evaluate(
+        runs.inputs(TINY, good("eager"), implementations=("eager", "sdpa"), refused={"sdpa": REFUSAL})
+    )
+    assert named.implementations[1].status is Status.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("eager", "fields", "severity"),
+    [
+        (Observed(GOOD), {}, Severity.ERROR),
+        (Observed(GOOD), {"core": False}, Severity.WARNING),
+        (Observed(GOOD), {"basis": Basis.PREDICTED}, Severity.WARNING),
+        (Crashed("exception", "the same"), {}, Severity.NOTE),
+    ],
+)
+def test_a_crash_that_eager_does_not_share_is_the_implementations_own(
+    eager: Outcome, fields: dict[str, Any], severity: Severity
+) -> None:
+    broken = runs.run(Crashed("exception", "RuntimeError: out of sorts"), **fields)
+    conclusion = checks.evaluate(runs.inputs(TINY, runs.run(eager, implementation="eager"), broken))
+    (found,) = [f for f in conclusion.findings if f.implementation == "sdpa"]
+    assert (found.slug, found.severity) == ("backend-unusable", severity)
+    assert "out of sorts" in found.message
+    (entry,) = [e for e in conclusion.implementations if e.name == "sdpa"]
+    assert any("out of sorts" in reason.text for reason in entry.reasons)
+
+
+def test_a_quiet_replacement_is_a_warning() -> None:
+    used = runs.run(Observed(GOOD, used_implementation="eager"))
+    (found,) = checks.evaluate(runs.inputs(TINY, used)).findings
+    assert (found.slug, found.severity) == ("silent-fallback", Severity.WARNING)
+    assert found.evidence.effective == "eager"
+    replaced = runs.inputs(
+        TINY,
+        good("eager"),
+        implementations=("flash_attention_2",),
+        replaced={"flash_attention_2": ("sdpa", "absent")},
+    )
+    (found,) = checks.evaluate(replaced).findings
+    assert (found.slug, found.implementation, found.basis) == ("silent-fallback", "flash_attention_2", Basis.STATIC)
+
+
+def test_layers_that_made_no_call_are_not_ok() -> None:
+    tiny = model(SPEC, layer(7))
+    conclusion = checks.evaluate(runs.inputs(tiny, good("eager")))
+    assert [(cell.layers, cell.verdict) for cell in conclusion.cells] == [((0,), Verdict.OK), ((1,), Verdict.NOT_RUN)]
+
+
+def test_a_part_that_the_probed_class_lacks_is_not_ok() -> None:
+    tiny = model(SPEC, layer(None, None, part=Part.ENCODER))
+    conclusion = checks.evaluate(runs.inputs(tiny, good("eager")))
+    lacking = next(cell for cell in conclusion.cells if cell.part is Part.ENCODER)
+    assert lacking.verdict is Verdict.NOT_RUN
+    assert "has no encoder attention" in lacking.reason
+
+
+def wrong(name: str, scenario: str = "plain", **fields: Any) -> ScenarioRun:
+    spoilt = runs.calls(layer(None, None), PLAIN)
+    return runs.run(spoilt, implementation=name, scenario=scenario, **fields)
+
+
+@pytest.mark.parametrize(
+    ("made", "best"),
+    [
+        ([good("eager"), good("sdpa"), wrong("flex_attention")], "sdpa"),
+        ([good("eager"), wrong("sdpa"), good("flex_attention")], "flex_attention"),
+        ([good("eager"), good("flash_attention_2", basis=Basis.PREDICTED)], "eager"),
+        ([wrong("eager"), good("flash_attention_2", basis=Basis.PREDICTED)], "flash_attention_2"),
+        ([good("eager"), good("eager", "decode"), good("sdpa")], "eager"),
+        ([wrong("eager"), wrong("sdpa")], None),
+    ],
+)
+def test_ranking(made: list[ScenarioRun], best: str | None) -> None:
+    def settings(name: str) -> Recommendation:
+        return Recommendation(f"use {name}", (Setting("transformers", "attn_implementation", name, f"={name}"),))
+
+    conclusion = checks.evaluate(runs.inputs(TINY, *made, default="sdpa", settings=settings))
+    assert (conclusion.recommended and conclusion.recommended.implementation) == best
+    if conclusion.recommended is not None:
+        assert conclusion.recommended.recommendation.settings[0].value == best
+    for finding in (f for f in conclusion.findings if f.implementation):
+        others = [text for advice in finding.recommendations for text in [advice.text] if text.startswith("use ")]
+        assert bool(others) == (best is not None)
+
+
+def test_the_default_is_marked() -> None:
+    conclusion = checks.evaluate(runs.inputs(TINY, good("eager"), good("sdpa"), default="sdpa"))
+    assert [(entry.name, entry.default) for entry in conclusion.implementations] == [("eager", False), ("sdpa", True)]
+
+
+def test_training_needs_its_own_scenarios() -> None:
+    made = (good("eager"), good("eager", "gradients", core=False), good("sdpa"))
+    options = Options(use="train")
+    conclusion = checks.evaluate(runs.inputs(TINY, *made, default="sdpa", options=options))
+    assert conclusion.recommended is not None
+    assert conclusion.recommended.implementation == "eager"
+
+
+def test_rules_have_codes_slugs_and_documentation() -> None:
+    listed = checks.rules()
+    assert len({rule.code for rule in listed}) == len({rule.slug for rule in listed}) == len(listed)
+    for rule in listed:
+        assert re.fullmatch(r"ATC\d{3}", rule.code)
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)+", rule.slug)
+        assert all(len(text) > 15 for text in (rule.finds, rule.why, rule.measured, rule.fix)), rule.slug
+        assert registry.rule(rule.code) is registry.rule(rule.slug) is rule
+
+
+STABLE = (
+    "window-ignored",
+    "window-off-by-one",
+    "window-unexpected",
+    "causal-ignored",
+    "causal-unexpected",
+    "causal-misaligned",
+    "padding-ignored",
+    "packing-leak",
+    "packing-split",
+    "mask-dropped",
+    "prefix-dropped",
+    "chunk-wrong",
+    "softcap-dropped",
+    "sinks-dropped",
+    "scale-wrong",
+    "bias-dropped",
+    "head-map-wrong",
+    "cache-mismatch",
+    "gradient-mismatch",
+    "nan-rows",
+    "numeric-drift",
+    "config-not-honoured",
+    "backend-unusable",
+    "install-broken",
+    "silent-fallback",
+)
+
+
+@pytest.mark.parametrize("slug", STABLE)
+def test_stable_slugs_have_a_rule(slug: str) -> None:
+    assert registry.rule(slug) is not None
