@@ -1,9 +1,78 @@
-"""GPU, driver and libraries: read from metadata, NVML and text; imports no library it reports on."""
+"""What is installed: versions from metadata, the torch build from text, GPUs; imports no library it reports on."""
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from attncheck.gpus import Gpu, read_gpus
+
+__all__ = [
+    "ACTING_VARIABLES",
+    "LIBRARIES",
+    "Environment",
+    "Gpu",
+    "Library",
+    "read_environment",
+    "read_library",
+    "torch_build",
+]
+
+#: Distribution name -> module it installs, for the libraries that decide which attention runs or how it is called.
+LIBRARIES: Mapping[str, str] = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "peft": "peft",
+    "trl": "trl",
+    "bitsandbytes": "bitsandbytes",
+    "flash-attn": "flash_attn",
+    "flash-attn-3": "flash_attn_interface",
+    "flash-attn-4": "flash_attn.cute",
+    "xformers": "xformers",
+    "kernels": "kernels",
+    "triton": "triton",
+    "nvidia-cudnn-cu12": "nvidia.cudnn",
+    "nvidia-cudnn-cu13": "nvidia.cudnn",
+    "nvidia-cudnn-frontend": "cudnn",
+    "transformer-engine": "transformer_engine",
+    "flashinfer-python": "flashinfer",
+    "deepspeed": "deepspeed",
+    "unsloth": "unsloth",
+    "llamafactory": "llamafactory",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "nvidia-ml-py": "pynvml",
+}
+
+#: Environment variables that change which attention runs, which device it runs on, or where configs come from.
+#: A variable that is widely recommended but acts on nothing is left out on purpose.
+ACTING_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "FLASH_ATTENTION_DETERMINISTIC",
+    "FLASH_ATTENTION_TRITON_AMD_ENABLE",
+    "HF_HUB_OFFLINE",
+    "NVTE_FLASH_ATTN",
+    "NVTE_FUSED_ATTN",
+    "NVTE_UNFUSED_ATTN",
+    "TORCHDYNAMO_DISABLE",
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "TRANSFORMERS_OFFLINE",
+    "TRANSFORMERS_SDPA_FORCE_GQA",
+    "UNSLOTH_COMPILE_DISABLE",
+    "UNSLOTH_ENABLE_FLEX_ATTENTION",
+    "UNSLOTH_FLASH_ATTENTION_IMPL",
+    "USE_HUB_KERNELS",
+    "XFORMERS_IGNORE_FLASH_VERSION_CHECK",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +85,14 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
-    """One visible GPU. capability is (major, minor); memory in bytes."""
-
-    index: int
-    name: str
-    capability: tuple[int, int]
-    memory: int
-    driver: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Environment:
-    """What is installed, read without importing it. source says where each group of facts was read."""
+    """What is installed, read without importing it.
+
+    libraries: every distribution that was looked for, the absent ones with version None. gpus: the GPUs that a process
+    started here would see. gpu_note: why there is none, or what could not be read. torch_cuda: CUDA version torch was
+    built for, "" for a build without CUDA, None when torch is absent or its build text could not be read.
+    sources: group of facts -> where it was read.
+    """
 
     python: str
     platform: str
@@ -37,7 +101,99 @@ class Environment:
     driver: str = ""
     gpu_note: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    torch_cuda: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def version(self, name: str) -> str | None:
         """Version of a distribution, None when it is absent or was not looked up."""
         return next((library.version for library in self.libraries if library.name == name), None)
+
+
+def read_environment() -> Environment:
+    """Read everything, here and now. Never raises for what is absent or broken: the notes say what was met."""
+    gpus, driver, gpu_note, gpu_source = read_gpus(os.environ)
+    build = torch_build()
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        libraries=tuple(read_library(name, module, build) for name, module in LIBRARIES.items()),
+        gpus=gpus,
+        driver=driver,
+        gpu_note=gpu_note,
+        variables={name: os.environ[name] for name in ACTING_VARIABLES if name in os.environ},
+        torch_cuda=build.get("cuda") if build else None,
+        sources={
+            "libraries": "package metadata",
+            "torch build": "torch/version.py, read as text",
+            "gpus": gpu_source,
+        },
+    )
+
+
+def read_library(name: str, module: str, build: Mapping[str, str] | None = None) -> Library:
+    """One distribution. The note says when what would be imported is not what the metadata describes."""
+    found = list(importlib.metadata.distributions(name=name))
+    origin = _module_origin(module)
+    if not found:
+        hidden = origin is not None and name in ("torch", "transformers", "flash-attn", "xformers")
+        return Library(name, None, f"no package metadata, but `import {module}` would load {origin}" if hidden else "")
+    first = found[0]
+    notes = []
+    if name == "torch" and build is not None:
+        notes.append(_build_words(build))
+    beside = sorted({str(entry.version) for entry in found if entry.locate_file("") == first.locate_file("")})
+    if len(beside) > 1:
+        notes.append(f"metadata of {len(beside)} versions lies there: {', '.join(beside)}")
+    if origin is not None and name in ("torch", "transformers") and not _belongs(origin, first):
+        notes.append(f"the code comes from {origin}, not from where this version was read")
+    return Library(name, str(first.version), "; ".join(notes))
+
+
+def torch_build() -> Mapping[str, str] | None:
+    """The assignments of torch/version.py (`cuda`, `hip`, `xpu`, `debug` ...), read as text; "" stands for None.
+
+    None when torch cannot be found or the file cannot be read.
+    """
+    origin = _module_origin("torch")
+    if origin is None:
+        return None
+    try:
+        tree = ast.parse((origin / "version.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    build: dict[str, str] = {}
+    for statement in tree.body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, ast.Constant):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    build[target.id] = "" if statement.value.value is None else str(statement.value.value)
+    return build
+
+
+def _module_origin(module: str) -> Path | None:
+    """The directory `import module` would load from, without importing it; of a dotted name, its first part's."""
+    parent = module.split(".")[0]
+    if (loaded := sys.modules.get(parent)) is not None and not getattr(loaded, "__spec__", None):
+        return None
+    try:
+        spec = importlib.util.find_spec(parent)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent
+
+
+def _belongs(origin: Path, distribution: importlib.metadata.Distribution) -> bool:
+    """True when the code lies beside its metadata, or was installed in editable form (code elsewhere)."""
+    if '"editable": true' in (distribution.read_text("direct_url.json") or ""):
+        return True
+    return Path(str(distribution.locate_file(""))).resolve() == origin.parent.resolve()
+
+
+def _build_words(build: Mapping[str, str]) -> str:
+    for key, name in (("cuda", "CUDA"), ("hip", "ROCm"), ("xpu", "XPU")):
+        if build.get(key):
+            return f"built for {name} {build[key]}"
+    return "built for CPU only"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from attncheck.environment import Environment
 from attncheck.findings import Finding, Severity
-from attncheck.verdicts import Cell, Implementation, Model, Recommended
+from attncheck.verdicts import Cell, Implementation, Model, Recommended, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run of one command."""
+    """One run of one command.
+
+    fail_on: lowest severity that makes the command fail ("error", "warning", "never").
+    """
 
     command: str
     version: str
@@ -35,6 +38,17 @@ class Report:
     findings: tuple[Finding, ...] = ()
     recommended: Recommended | None = None
     checks: tuple[Check, ...] = ()
+    fail_on: str = "error"
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing at or above `fail_on`; 1: findings at or above it; 3: no verdict of any basis was reached."""
+        if self.fail_on != "never":
+            limit = Severity(self.fail_on).rank
+            if any(finding.severity.rank >= limit for finding in self.findings):
+                return 1
+        reached = any(cell.verdict in (Verdict.OK, Verdict.MISMATCH) for cell in self.matrix)
+        return 0 if reached or self.model is None else 3
 
     def count(self, severity: Severity) -> int:
         """Findings of one severity."""

@@ -1,1 +1,1 @@
-"""Report -> text: one file a format."""
+"""Report -> str. One file per format; a module with a `RENDERER` is found by itself."""

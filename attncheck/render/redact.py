@@ -1,0 +1,118 @@
+"""Takes the user's home, user name, host name and tokens out of a report before anything is rendered."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import getpass
+import os
+import platform
+import re
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: Fields that hold stable names out of attncheck's or a library's own vocabulary. They are never personal, and a host
+#: that happens to be called "llama" must not change them.
+_NAMES = frozenset(
+    [
+        "code",
+        "slug",
+        "severity",
+        "implementation",
+        "kernel",
+        "scenario",
+        "variant",
+        "part",
+        "basis",
+        "status",
+        "verdict",
+        "difference",
+        "model_type",
+        "kind",
+        "command",
+        "version",
+        "framework",
+        "key",
+        "name",
+    ]
+)
+
+_TOKENS = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16})"
+    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{12,}"
+)
+_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_SHORTEST_HOST = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Person:
+    """What must not appear: home directory, user name, host name ("" where unknown)."""
+
+    home: str = ""
+    user: str = ""
+    host: str = ""
+
+
+@functools.cache
+def current_person() -> Person:
+    """The person and machine this process runs as."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        user = ""
+    return Person(os.path.expanduser("~"), user, platform.node())
+
+
+def redact(text: str, person: Person | None = None) -> str:
+    """The text with the home directory as `~`, and user, host and tokens as `<user>`, `<host>`, `<token>`."""
+    person = current_person() if person is None else person
+    for secret in _secrets_of_environment():
+        text = text.replace(secret, "<token>")
+    text = _URL_LOGIN.sub("<token>@", _TOKENS.sub("<token>", text))
+    if len(person.home) > 1:
+        text = re.sub(re.escape(person.home) + r"(?=$|[\\/\s'\":;,)\]}])", "~", text)
+    text = re.sub(r"(?<![\w.~])(/home/|/Users/|[A-Za-z]:\\Users\\)(?!<)[^/\\\s'\":;,)\]}]+", r"\1<user>", text)
+    if person.user:
+        name = re.escape(person.user)
+        # Only as a directory or before @host: as a plain word it may be part of a model id or of prose.
+        text = re.sub(rf"(?<=[/\\]){name}(?=[/\\])|\b{name}(?=@)", "<user>", text)
+    if len(person.host) >= _SHORTEST_HOST and person.host != "localhost":
+        text = re.sub(rf"(?<![\w-]){re.escape(person.host)}(?![\w-])", "<host>", text)
+    return text
+
+
+def redacted(value: T, person: Person | None = None) -> T:
+    """A copy of a frozen report (or any part of one) with its free texts redacted; vocabulary fields stay."""
+    return _walk(value, current_person() if person is None else person)  # type: ignore[no-any-return]
+
+
+def _walk(value: Any, person: Person) -> Any:
+    if isinstance(value, Enum):
+        return value
+    if isinstance(value, (str, Path)):
+        return redact(str(value), person)
+    if isinstance(value, tuple):
+        return tuple(_walk(entry, person) for entry in value)
+    if isinstance(value, Mapping):
+        return {key: _walk(entry, person) for key, entry in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {
+            field.name: _walk(getattr(value, field.name), person)
+            for field in dataclasses.fields(value)
+            if field.name not in _NAMES or not isinstance(getattr(value, field.name), str)
+        }
+        return dataclasses.replace(value, **changes)
+    return value
+
+
+def _secrets_of_environment() -> tuple[str, ...]:
+    """Values of variables whose name says that they are secret, long enough not to be a common word."""
+    marks = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY")
+    return tuple(
+        value for name, value in os.environ.items() if len(value) >= 12 and any(mark in name.upper() for mark in marks)
+    )

@@ -1,0 +1,167 @@
+"""The terminal report: golden pages at 80 and 120 columns, and what must hold whatever the page looks like."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from attncheck.render import interface
+from attncheck.render.interface import Style
+from attncheck.report import Report
+from attncheck.semantics.observation import Basis
+from attncheck.semantics.spec import Part
+from attncheck.verdicts import Cell, Implementation, Status, Verdict
+from tests import builders, sample_reports
+
+PAGES = {
+    "healthy": sample_reports.healthy_report,
+    "faulty": sample_reports.faulty_report,
+    "doctor": sample_reports.doctor_report,
+}
+
+
+def page(report: Report, **style: object) -> str:
+    return interface.render(report, "terminal", Style(**style))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_the_one_that_was_looked_at(name: str, width: int, snapshot: SnapshotAssertion) -> None:
+    assert page(PAGES[name](), width=width) == snapshot
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+@pytest.mark.parametrize("name", PAGES)
+def test_only_lines_to_paste_are_wider_than_the_page(name: str, width: int) -> None:
+    pasteable = ("from_pretrained", "attncheck compare qwen2_moe")
+    for line in page(PAGES[name](), width=width).splitlines():
+        assert len(line) <= width or any(words in line for words in pasteable), line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_colour_adds_nothing_but_escape_codes_and_half_blocks(name: str) -> None:
+    plain, coloured = page(PAGES[name]()), page(PAGES[name](), colour="truecolor")
+    assert "\x1b[" not in plain
+    assert "\x1b[" in coloured
+    assert "▀" not in plain
+    assert ("▀" in coloured) == any(finding.evidence.declared_mask for finding in PAGES[name]().findings)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_encoding_without_symbols_gets_a_page_of_the_same_layout(name: str) -> None:
+    text, plain = page(PAGES[name]()), page(PAGES[name](), unicode=False)
+    assert plain.isascii()
+    assert "?" not in plain or "?" in text
+    assert [len(line) for line in plain.splitlines()] == [len(line) for line in text.splitlines()]
+
+
+def test_what_did_not_run_never_reads_ok() -> None:
+    report = sample_reports.healthy_report()
+    idle = tuple(
+        dataclasses.replace(cell, verdict=Verdict.NOT_RUN, basis=None, difference=None, reason="nobody asked")
+        for cell in report.matrix
+    )
+    text = page(dataclasses.replace(report, matrix=idle, findings=(), recommended=None))
+    assert "✓" not in text
+    assert " ok" not in text.replace("tokens", "")
+
+
+def test_a_scenario_without_a_cell_is_not_run() -> None:
+    report = sample_reports.faulty_report()
+    missing = tuple(cell for cell in report.matrix if (cell.implementation, cell.scenario) != ("sdpa", "decode"))
+    line = next(
+        line for line in page(dataclasses.replace(report, matrix=missing)).splitlines() if line.startswith("    decode")
+    )
+    assert "NOT RUN" in line
+
+
+def test_predicted_is_marked_in_each_cell_and_explained() -> None:
+    text = page(sample_reports.faulty_report())
+    assert "~✗ window-ignored" in text
+    assert "~ predicted" in text
+    measured = [cell for cell in sample_reports.faulty_report().matrix if cell.basis is Basis.MEASURED]
+    text = page(dataclasses.replace(sample_reports.faulty_report(), matrix=tuple(measured), findings=()))
+    assert "~✓" not in text
+    assert "~ predicted" not in text
+
+
+def test_a_cell_with_variants_that_did_not_run_says_so() -> None:
+    report = sample_reports.faulty_report()
+    cells = (
+        Cell("eager", "plain", "no mask", None, (0,), Verdict.OK, Basis.MEASURED),
+        Cell("eager", "plain", "ones", None, (0,), Verdict.NOT_RUN, None, reason="out of time"),
+    )
+    text = page(dataclasses.replace(report, matrix=cells, findings=()))
+    assert "1 ok, 1 NOT RUN" in text
+    assert "out of time" in text
+
+
+def test_a_refused_and_a_broken_implementation_are_named_with_their_reasons() -> None:
+    text = page(sample_reports.faulty_report())
+    assert "rejected   flex_attention: T5Gemma has no flex_attention support" in text
+    assert "broke      my_kernel: the worker died of signal 11" in text
+
+
+def test_findings_of_a_slug_are_grouped_and_errors_come_first() -> None:
+    report = sample_reports.faulty_report()
+    text = page(dataclasses.replace(report, findings=report.findings[::-1]))
+    assert text.count("error  window-ignored") == 1
+    assert text.index("window-off-by-one  ATC") < text.index("config-not-honoured  ATC")
+    assert "plain, left-pad, right-pad, decode," in page(report)
+
+
+def test_settings_to_paste_stay_on_one_line() -> None:
+    paste = builders.setting("sdpa").paste
+    assert f"    {paste}\n" in page(sample_reports.faulty_report(), width=60)
+
+
+def test_the_summary_counts_and_gives_the_exit_code() -> None:
+    *_, last, more = page(sample_reports.faulty_report(), width=120).strip().splitlines()
+    assert last.startswith("6 errors, 0 warnings, 1 note")
+    assert last.endswith("exit 1")
+    assert more == "more: attncheck explain window-ignored"
+
+
+def test_an_implementation_without_any_cell_is_not_forgotten() -> None:
+    report = sample_reports.faulty_report()
+    extra = Implementation("paged", False, None, Status.NOT_RUN)
+    text = page(dataclasses.replace(report, implementations=(*report.implementations, extra)))
+    assert "○ NOT RUN    paged" in text
+
+
+def test_a_part_without_a_verdict_does_not_hide_the_parts_that_are_right() -> None:
+    report = sample_reports.faulty_report()
+    cells = (
+        Cell("eager", "plain", "", Part.DECODER, (0,), Verdict.OK, Basis.MEASURED),
+        Cell("eager", "plain", "", Part.CROSS, (0,), Verdict.UNKNOWN, Basis.MEASURED, reason="window unknown"),
+    )
+    assert "✓ ok, cross unknown" in page(dataclasses.replace(report, matrix=cells, findings=()))
+
+
+def test_equal_columns_are_shared_only_where_the_page_is_too_narrow() -> None:
+    report = sample_reports.healthy_report()
+    wide, narrow = page(report, width=140), page(report, width=80)
+    assert "flash_attention_2  flash_attention_3  flash_attention_4" in wide
+    assert "flash_attention_2  flash_attention_3" not in narrow
+    for name in ("eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"):
+        assert name in narrow.split("Findings")[0]
+
+
+def test_one_picture_for_findings_about_the_same_masks() -> None:
+    report = sample_reports.faulty_report()
+    again = dataclasses.replace(report.findings[0], slug="mask-dropped", code="ATC109")
+    both = page(dataclasses.replace(report, findings=(report.findings[0], again)))
+    assert both.count("leaked: seen, not declared") == 1
+    assert both.count("query 8 sees key 0") == 2
+
+
+def test_of_a_long_exception_only_the_first_line_is_shown() -> None:
+    report = sample_reports.faulty_report()
+    long = "CUDA error: device-side assert triggered\nFor debugging consider\nCUDA_LAUNCH_BLOCKING=1"
+    cell = Cell("eager", "plain", "", None, (0,), Verdict.ERROR, None, reason=long)
+    finding = dataclasses.replace(report.findings[0], message=long)
+    text = page(dataclasses.replace(report, matrix=(*report.matrix, cell), findings=(finding,)))
+    assert text.count("device-side assert triggered ...") == 2
+    assert "LAUNCH_BLOCKING" not in text
