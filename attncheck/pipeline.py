@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
@@ -52,8 +53,8 @@ class CompareOptions:
 def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Report:
     """Declared against effective attention of one target.
 
-    Raises TargetError or UsageError (exit 2) for what cannot be read, NoVerdictError (exit 3) when torch or transformers
-    cannot be used at all. A model that cannot be built gives a report whose cells say why nothing was run.
+    Raises TargetError or UsageError (exit 2) for what cannot be read, NoVerdictError (exit 3) when torch or
+    transformers cannot be used at all. A model that cannot be built gives a report whose cells say why nothing was run.
     """
     scenario_names = _scenario_names(options.scenario)
     _check_plugins(options.plugins)
@@ -156,7 +157,9 @@ def _measure(
     built = prober.build(Build(target.config, target.remote_code))
     if isinstance(built, NotBuilt):
         why = NotRun("no tiny model of this type could be built: " + "; ".join(reason.text for reason in built.reasons))
-        runs = [ScenarioRun(name, scenario, "", Basis.MEASURED, why) for name in decisions for scenario in probe.scenarios]
+        runs = [
+            ScenarioRun(name, scenario, "", Basis.MEASURED, why) for name in decisions for scenario in probe.scenarios
+        ]
         return _Measured(None, decisions, runs)
     runs = [
         run
@@ -187,7 +190,7 @@ def _inputs(target: _Target, measured: _Measured, options: CompareOptions, dtype
     tiny_spec = target.spec if tiny is None else oracle.declare(tiny_config, facts.defaults)
     decisions = measured.decisions.items()
     return checks.Inputs(
-        target=options.target,
+        target=_retyped(options),
         real=target.spec,
         tiny=tiny_spec,
         declare=lambda changed: oracle.declare({**tiny_config, **dict(changed)}, facts.defaults),
@@ -212,6 +215,12 @@ def _inputs(target: _Target, measured: _Measured, options: CompareOptions, dtype
         ),
         options=checks.Options(options.seq_len, options.use, options.packing, frozenset(options.scenario), dtype),
     )
+
+
+def _retyped(options: CompareOptions) -> str:
+    """The target and its overrides as they are typed, for commands to paste."""
+    flags = [("--set", text) for text in options.assignments] + [("--set-unknown", text) for text in options.unchecked]
+    return " ".join((shlex.quote(options.target), *(f"{flag} {shlex.quote(text)}" for flag, text in flags)))
 
 
 def _refuses(decision: Decision) -> TypeGuard[Rejected | Redirected]:
@@ -255,7 +264,9 @@ def _where(options: CompareOptions, environment: Environment) -> tuple[str, str]
     """Device and dtype of the probes."""
     device = options.device if options.device != "auto" else ("cuda" if environment.gpus else "cpu")
     if device == "cuda" and not environment.gpus:
-        raise UsageError(f"--device cuda: no GPU is visible ({environment.gpu_note or 'NVML lists none'})", "--device cpu")
+        raise UsageError(
+            f"--device cuda: no GPU is visible ({environment.gpu_note or 'NVML lists none'})", "--device cpu"
+        )
     return device, options.dtype or ("bfloat16" if device == "cuda" else "float32")
 
 

@@ -1,4 +1,4 @@
-"""What the checks conclude besides findings: the model as declared, one verdict a cell, one status an implementation."""
+"""What the checks conclude besides findings: the model as declared, verdicts by cell, status by implementation."""
 
 from __future__ import annotations
 

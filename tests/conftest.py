@@ -1,1 +1,7 @@
-"""With this file here, pytest puts the folder above on the path, so that tests may import `tests.builders`."""
+"""Settings of the whole suite. With this file here, pytest also puts the folder above on the path (`tests.builders`)."""
+
+import os
+
+# As in the worker: flex_attention runs uncompiled, and tiny models gain nothing from threads. Before torch is imported.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,6 +1,6 @@
 """Attention functions that are wrong on purpose: one healthy function in plain torch and a list of single faults.
 
-`install()` registers the function with transformers under the name `planted`; `with planted(fault)` switches a fault on.
+`install()` registers the function with transformers as `planted`; `with planted(fault)` switches a fault on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ WINDOW = 8
 class Call:
     """The pieces of one attention call that a fault may spoil, before the output is computed.
 
-    query [B, H, Sq, D]; key, value [B, Hkv, Sk, D]; keep [B, H, Sq, Sk] (True = keep); scale; softcap; sinks [H] or [B, H, Sq, 1]
-    or None; bias broadcastable to the logits or None; tile: kv heads are tiled instead of interleaved.
+    query [B, H, Sq, D]; key, value [B, Hkv, Sk, D]; keep [B, H, Sq, Sk] (True = keep); scale; softcap;
+    sinks [H] or [B, H, Sq, 1] or None; bias broadcastable to the logits or None; tile: kv heads are tiled, not
+    interleaved.
     """
 
     query: Tensor
@@ -69,8 +70,10 @@ class Fault:
     befalls: Callable[[ModelSpec], bool] = lambda spec: True
 
 
-def attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Any:
-    """A healthy attention in the calling convention of transformers' interface, spoiled by the fault that is switched on."""
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Any:
+    """A healthy attention as transformers' interface calls it, spoiled by the fault that is switched on."""
     sinks = next((kwargs[name] for name in ("s_aux", "sinks") if kwargs.get(name) is not None), None)
     sinks = getattr(module, "sinks", None) if sinks is None else sinks
     scaling = kwargs.get("scaling")

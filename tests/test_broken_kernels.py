@@ -1,4 +1,4 @@
-"""A kernel that dies, hangs, raises, chatters or returns NaN is a result; the other implementations are still judged."""
+"""A kernel that dies, hangs, raises, chatters or returns NaN is a result; the others are still judged."""
 
 import json
 import os
@@ -52,6 +52,8 @@ def test_chatter_never_reaches_standard_output() -> None:
 
 def test_nan_output_is_a_finding() -> None:
     code, report, _ = compare("--plugin", "broken_kernels", "--impl", "poisoned,sdpa", "--scenario", "plain")
-    assert {finding["slug"] for finding in report["findings"] if finding["implementation"] == "poisoned"} == {"nan-rows"}
+    assert {finding["slug"] for finding in report["findings"] if finding["implementation"] == "poisoned"} == {
+        "nan-rows"
+    }
     assert status(report, "sdpa")["status"] == "ok"
     assert code == 1

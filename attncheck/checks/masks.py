@@ -23,7 +23,7 @@ RULES = (
         "Queries see keys further away than the declared sliding window.",
         "The model was trained never to look that far. Beyond the window length its outputs drift from the reference, memory and time grow with the square of the length, and two implementations of one checkpoint disagree.",
         _MEASURED,
-        "Use an implementation that applies the window (the report names one), or keep sequences no longer than the window.",
+        "Use an implementation that applies the window, or keep sequences no longer than the window.",
         ("transformers#28980", "transformers#35924", "unsloth#8253"),
     ),
     Rule(
@@ -139,6 +139,9 @@ RULES = (
 #: Slugs whose size in the checkpoint differs from that of the probe.
 _SIZED = ("window-ignored", "window-off-by-one", "window-size-wrong", "chunk-wrong")
 
+#: Slugs about what the caller feeds; how far a query reaches besides is another finding's matter.
+_ABOUT_INPUT = ("padding-ignored", "packing-leak", "packing-split", "cache-mismatch")
+
 
 def judge(view: View, inputs: Inputs) -> Iterator[Issue]:
     """One issue a slug of this group and head group."""
@@ -168,7 +171,7 @@ def message(view: View, difference: Difference, slug: str, title: str) -> str:
     heads = view.some_heads(difference.heads)
     where = f" in {_count(heads, 'head')} of {view.calls[0].num_heads}" if heads else ""
     words = f"{title}{where}"
-    if difference.declared_short != difference.effective_short:
+    if slug not in _ABOUT_INPUT and difference.declared_short != difference.effective_short:
         against = "declared" if view.spec.mask_known else "eager has"
         words += f": {against} {difference.declared_short}, effective {difference.effective_short}"
     return words + (real_size(view) if slug in _SIZED else "")

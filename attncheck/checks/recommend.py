@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
 from attncheck.findings import Finding, Recommendation, Severity
-from attncheck.semantics.observation import Basis, NotApplicable, Observed
+from attncheck.semantics.observation import Basis, NotApplicable, Observed, ScenarioRun
 from attncheck.verdicts import Implementation, Recommended, Status
 
 #: Between implementations that are equally right: the one that needs the least memory and time on common hardware.
@@ -119,25 +119,46 @@ def for_finding(
 
 
 def _around(finding: Finding, findings: Sequence[Finding], inputs: Inputs) -> Recommendation | None:
-    """Packing that was seen to work for the same implementation when it is fed in another form."""
+    """What the same implementation was seen to do right when it is fed in another form."""
     name = finding.implementation
+    if finding.scenario == "custom-mask":
+        return _another_mask(finding, inputs)
     if finding.slug != "packing-leak" or not finding.scenario.startswith("packed"):
         return None
-    if _leaks(finding) <= _WITH_MASK:
+    if _variants(finding) <= _WITH_MASK:
         return Recommendation(f"pass no attention_mask beside packed position_ids: {name} then keeps documents apart")
-    plain = [other for other in findings if (other.slug, other.implementation) == (finding.slug, name)]
-    leaks = {variant for other in plain if other.scenario == "packed" for variant in _leaks(other)}
-    ran = any(
-        run.implementation == name and run.scenario == "packed" and isinstance(run.outcome, Observed)
-        for run in inputs.runs
-    )
+    leaks = {
+        variant
+        for other in findings
+        if (other.slug, other.implementation, other.scenario) == (finding.slug, name, "packed")
+        for variant in _variants(other)
+    }
+    ran = any(_observed(run, name, "packed") for run in inputs.runs)
     if finding.scenario == "packed" or not ran or not leaks <= _WITH_MASK:
         return None
     form = "pass use_cache=False" if finding.scenario == "packed-cache" else "feed one packed row a batch"
     return Recommendation(f"{form} and no attention_mask with packed position_ids: {name} then keeps documents apart")
 
 
-def _leaks(finding: Finding) -> set[str]:
+def _another_mask(finding: Finding, inputs: Inputs) -> Recommendation | None:
+    if finding.slug in ("mask-dropped", "prefix-dropped"):
+        for form in ("boolean", "additive"):
+            other = "additive" if form == "boolean" else "boolean"
+            ran = any(_observed(r, finding.implementation, "custom-mask") and other in r.variant for r in inputs.runs)
+            if ran and all(form in variant for variant in _variants(finding)):
+                return Recommendation(f"pass the 4D mask in {other} form: {finding.implementation} then applies it")
+    if finding.slug == "window-ignored":
+        return Recommendation(
+            "put the window into the 4D mask that you pass: it takes the place of the model's own mask"
+        )
+    return None
+
+
+def _observed(run: ScenarioRun, name: str | None, scenario: str) -> bool:
+    return run.implementation == name and run.scenario == scenario and isinstance(run.outcome, Observed)
+
+
+def _variants(finding: Finding) -> set[str]:
     """The variants of the scenario that show the finding."""
     return set(str(finding.evidence.figures.get("variants", finding.variant)).split(", "))
 

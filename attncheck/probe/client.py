@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import pickle
@@ -102,10 +103,8 @@ class Worker:
         """End the process and wait for it."""
         if kill:
             self._process.kill()
-        try:
+        with contextlib.suppress(OSError):
             self._requests.close()
-        except OSError:
-            pass
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -144,7 +143,8 @@ class Prober:
         """limit: seconds one scenario may stay silent. offline: no network for the libraries in the worker either."""
         self._limit = limit
         self._environment = {
-            "TORCHDYNAMO_DISABLE": "1",  # flex_attention runs uncompiled: a compiled first call costs tens of seconds on a CPU
+            # flex_attention runs uncompiled: a compiled first call costs tens of seconds on a CPU.
+            "TORCHDYNAMO_DISABLE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "OMP_NUM_THREADS": "1",
         }
@@ -160,13 +160,15 @@ class Prober:
         self._worker.close(kill=True)
 
     def describe(self, request: Describe) -> ClassFacts | UnknownType:
-        """What transformers knows of the model type. Raises NoVerdictError when torch or transformers cannot be used."""
-        return self._single(request, (ClassFacts, UnknownType), "reading the model class")
+        """What transformers knows of the model type. Raises NoVerdictError when it cannot be used at all."""
+        facts: ClassFacts | UnknownType = self._single(request, (ClassFacts, UnknownType), "reading the model class")
+        return facts
 
     def build(self, request: Build) -> TinyInfo | NotBuilt:
         """Build the tiny model. Raises NoVerdictError when the worker dies over it."""
         self._build = request
-        return self._single(request, (TinyInfo, NotBuilt), "building the tiny model")
+        built: TinyInfo | NotBuilt = self._single(request, (TinyInfo, NotBuilt), "building the tiny model")
+        return built
 
     def probe(self, request: Probe, progress: Callable[[str], None] = lambda _: None) -> Iterator[ScenarioRun]:
         """Every run of every scenario asked for. A crash is a run with outcome `Crashed`, never an exception."""

@@ -52,8 +52,8 @@ class TinyInfo:
 
     config: its config as raw keys (what the oracle must read to know what the *tiny* model declares), text sub-config
     level for multimodal types. kind: as in `ClassFacts`. num_layers: layers of the decoder (or only) stack;
-    num_encoder_layers: of the encoder. vocab_size, pad_token_id: for inputs. takes_position_ids, takes_cache: of its forward.
-    rung: which rung of the ladder built it ("16", "32", ..., "native"). notes: what was changed beyond sizes.
+    num_encoder_layers: of the encoder. vocab_size, pad_token_id: for inputs. takes_position_ids, takes_cache: of its
+    forward. rung: which rung of the ladder built it ("16", "32", ..., "native"). notes: what was changed beyond sizes.
     """
 
     config: Config

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from attncheck.declared import oracle
-from attncheck.probe import blackbox, sdpa_kernels, virtual_flash
 from attncheck.probe.feeding import Feeder, NotFeedable
+from attncheck.probe.flash import virtual as virtual_flash
 from attncheck.probe.forward_only import forward_only
-from attncheck.probe.live import Recorder, attention_probe
 from attncheck.probe.protocol import Probe, Started
+from attncheck.probe.reading import blackbox, sdpa_kernels
+from attncheck.probe.reading.live import Recorder, attention_probe
+from attncheck.probe.reading.replay import random_state_kept
 from attncheck.probe.refusal import first_sentence, outcome_of
-from attncheck.probe.replay import random_state_kept
 from attncheck.probe.scenario import Scenario, Stack, Variant, scenarios
 from attncheck.probe.subject import subject_of
-from attncheck.probe.tiny import TinyModel
+from attncheck.probe.tiny.build import TinyModel
 from attncheck.semantics.observation import (
     Basis,
     CallObservation,
@@ -57,7 +58,7 @@ class _Session:
         self._request = request
         self._predicted = predicted(request.implementation, request.device)
         self._models: dict[tuple[tuple[str, Any], ...], Any] = {}
-        declared = oracle.declare(tiny.info.config, None).layers
+        declared = oracle.declare(tiny.info.config, tiny.defaults).layers
         self._attends = not declared or any(layer.attends for layer in declared)
         self._subject = subject_of(tiny.info, tiny.instantiate("eager"), {layer.part for layer in declared})
         self._feeder = Feeder(

@@ -6,7 +6,6 @@ import faulthandler
 import importlib
 import os
 import pickle
-import sys
 import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,7 +23,7 @@ from attncheck.probe.protocol import (
 )
 
 if TYPE_CHECKING:
-    from attncheck.probe.tiny import TinyModel
+    from attncheck.probe.tiny.build import TinyModel
 
 
 def main() -> None:
@@ -75,7 +74,7 @@ class Server:
         """Every answer to one request, closing with `Done` or `Failed`."""
         try:
             if isinstance(request, Describe):
-                from attncheck.probe.facts import describe
+                from attncheck.probe.tiny.facts import describe
 
                 yield describe(request.config, request.trust_remote_code)
             elif isinstance(request, Build):
@@ -90,7 +89,7 @@ class Server:
             yield Done()
 
     def _build(self, request: Build) -> Answer:
-        from attncheck.probe.tiny import build
+        from attncheck.probe.tiny.build import build
 
         built = build(request.config, trust_remote_code=request.trust_remote_code)
         if isinstance(built, NotBuilt):
@@ -111,4 +110,4 @@ class Server:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

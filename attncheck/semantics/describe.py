@@ -32,7 +32,7 @@ def mask(spec: MaskSpec) -> str:
 def reading(how: Reading, frames: Iterable[Frame], brief: bool = False) -> str:
     """A mask that `how` gives exactly, with what it means for the padding, documents and caller's mask of `frames`.
 
-    brief: nothing about padding and documents.
+    brief: nothing about padding, documents and cache.
     """
     frames = tuple(frames)
     custom = any(frame.custom is not None for frame in frames) and how.custom is not Custom.DROPPED
@@ -52,10 +52,10 @@ def reading(how: Reading, frames: Iterable[Frame], brief: bool = False) -> str:
         words += f", cut before token {how.split}"
     if not how.cached:
         words += ", without the keys of earlier calls"
-    if how.only_held and any(frame.available for frame in frames):
-        words += ", as far as the cache holds them"
     if brief:
         return words
+    if how.only_held and any(frame.available for frame in frames):
+        words += ", as far as the cache holds them"
     if any(frame.packed for frame in frames):
         words += ", own document only" if how.documents is Documents.SEPARATE else ", other documents too"
     if any(any(frame.sides_padded) for frame in frames):

@@ -35,7 +35,8 @@ class Row:
 class Layout:
     """The rows of a probe (all of one length) and the forward calls that feed them.
 
-    steps: half-open token ranges, one per forward call, in order: `((0, 16), (16, 17))` is a prompt of 16 and one decoded token.
+    steps: half-open token ranges, one per forward call, in order: `((0, 16), (16, 17))` is a prompt of 16 and one
+    decoded token.
     """
 
     rows: tuple[Row, ...]

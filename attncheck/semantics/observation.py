@@ -12,7 +12,7 @@ from attncheck.semantics.spec import Part
 
 
 class Basis(str, Enum):
-    """What a verdict rests on: this kernel run here, a contract in plain torch, or a reading of versions and configs."""
+    """What a verdict rests on: this kernel run here, a contract in plain torch, or versions and configs as read."""
 
     MEASURED = "measured"
     PREDICTED = "predicted"
@@ -29,7 +29,7 @@ class Method(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class HeadMask:
-    """The mask shared by `heads` of one batch row. Black-box methods see the union of all heads: heads is empty then."""
+    """The mask shared by `heads` of one batch row. Black-box methods see the union of all heads: `heads` is empty."""
 
     row: int
     heads: tuple[int, ...]
@@ -63,9 +63,8 @@ class SoftmaxObservation:
     scale: fitted factor on q.k. softcap: fitted cap, None when the logits are linear. rowsum: median row sum (below 1
     with sinks). sinks: fitted sink logit a head, None when rows sum to one. expected_sinks: what the live module's own
     parameter says, None when it has none. alibi: fitted slope on the key index a head, None when zero within tolerance.
-    expected_alibi: the standard ALiBi slopes for that number of heads when `alibi` is not None, else None.
-    head_map: kv head read by each query head, None when it was not read. residual: largest |log P - fit| over allowed cells,
-    where the fit holds the requested bias in full.
+    head_map: kv head read by each query head, None when it was not read. residual: largest |log P - fit| over allowed
+    cells, where the fit holds the requested bias in full.
     A head whose rows sum to one has sink -inf when other heads have sinks. bias: fitted factor on the requested bias
     (`position_bias`, or the finite part of an additive mask) a head: 1 = added, 0 = dropped, NaN = too flat on the
     visible keys to tell; None when none was requested or no head can tell.
@@ -84,8 +83,10 @@ class SoftmaxObservation:
 
 @dataclass(frozen=True, slots=True)
 class GradientObservation:
-    """Largest difference between the backward of the call and of float64 attention with the same mask and softmax terms,
-    relative to the largest reference entry, for dq, dk, dv; NaN when the backward gave NaN."""
+    """How far the backward of the call is off from that of float64 attention with the same mask and softmax terms.
+
+    The largest difference in dq, dk and dv, relative to the largest reference entry; NaN when the backward gave NaN.
+    """
 
     dq: float
     dk: float
@@ -99,8 +100,8 @@ class CallObservation:
     layer: index in its part (call order where the module carries no index). step: forward call inside the scenario.
     kernel: which kernel produced this reading ("" = the one the implementation picks by itself).
     nan_rows: (batch row, query) pairs whose output holds NaN or Inf. kv_slots: keys handed to the kernel.
-    unstable: share of the visible cells that were visible in one reading of the call and not in another (dropout at work);
-    0.0 where only one reading was made.
+    unstable: share of the visible cells that were visible in one reading of the call and not in another (dropout at
+    work); 0.0 where only one reading was made.
     """
 
     part: Part
@@ -127,7 +128,7 @@ class CallObservation:
 class Observed:
     """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known.
 
-    failures: what could not be read (calls that cannot be repeated, kernels that refuse, terms that cannot be fitted), as text.
+    failures: what could not be read, as text (calls that cannot be repeated, kernels that refuse, terms without a fit).
     """
 
     calls: tuple[CallObservation, ...]

@@ -27,7 +27,7 @@ class Alignment(str, Enum):
 
 
 class HeadMap(str, Enum):
-    """Which kv head a query head reads: `h // (num_heads // num_kv_heads)` (interleave) or `h % num_kv_heads` (tile)."""
+    """Which kv head query head h reads: `h // (num_heads // num_kv_heads)` (interleave), `h % num_kv_heads` (tile)."""
 
     INTERLEAVE = "interleave"
     TILE = "tile"
@@ -109,7 +109,8 @@ class AttentionSpec:
     layer: index in its part, from 0. kind: the layer type in transformers' own word (`full_attention`,
     `sliding_attention`, ...). attends: False for layers without an attention matrix (mamba, linear, convolution).
     head_dim is the q/k width, head_dim_v the value width; None where the config does not say.
-    unknown: names out of `UNKNOWABLE` for which no value can be given without guessing; the value stored then means nothing.
+    unknown: names out of `UNKNOWABLE` for which no value can be given without guessing; what is stored there means
+    nothing.
     """
 
     part: Part
@@ -153,7 +154,7 @@ class ModelSpec:
     """What a whole model declares: every layer of every part, in order.
 
     max_position: the longest sequence the checkpoint says it handles, in tokens; None when it does not say.
-    sources: where each decisive value came from, as field -> text ("config.json: sliding_window", "families.toml: ...").
+    sources: where each decisive value came from, as field -> text ("config.json: sliding_window").
     window_keys: the config keys that declare the window, for messages ("sliding_window").
     """
 

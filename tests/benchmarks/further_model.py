@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 TYPES = (
     "mistral llama qwen2 qwen3 gemma gemma2 gemma3_text phi3 starcoder2 mixtral olmo2 olmo3 cohere cohere2 granite "
     "smollm3 qwen2_moe gpt_neox opt stablelm"
-).split()
+).split()  # noqa: SIM905
 IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
 
 
@@ -36,7 +36,7 @@ def main() -> None:
 
     from attncheck.probe.protocol import NotBuilt
     from attncheck.probe.scenario import scenarios
-    from attncheck.probe.tiny import build
+    from attncheck.probe.tiny.build import build
 
     torch.set_num_threads(1)
     everything = tuple(s.name for s in scenarios())
@@ -53,8 +53,10 @@ def main() -> None:
         rows.append(row)
         print(f"{model_type:<14} build {built:5.2f} s   core {row[0]:5.2f} s   all {row[1]:5.2f} s", flush=True)
     rows = rows[1:]  # the first model also pays for imports
-    print(f"median over {len(rows)} types: core {statistics.median(r[0] for r in rows):.2f} s, "
-          f"all {statistics.median(r[1] for r in rows):.2f} s of CPU")
+    print(
+        f"median over {len(rows)} types: core {statistics.median(r[0] for r in rows):.2f} s, "
+        f"all {statistics.median(r[1] for r in rows):.2f} s of CPU"
+    )
 
 
 if __name__ == "__main__":

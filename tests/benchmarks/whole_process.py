@@ -35,7 +35,7 @@ with torch.no_grad():
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: CPU seconds (user + system, its children included) and peak memory in MB (largest process)."""
+    """One finished process: CPU seconds (its children included) and peak memory in MB (of the largest process)."""
 
     cpu: float
     peak: float

@@ -1,6 +1,6 @@
 """Command: builds a tiny model of every model type of the installed transformers and prints the build-rate table.
 
-    python tests/campaigns/build_rates.py [--group causal-lm] [--batch 25] [--limit 60] [--json FILE]
+    python -m tests.campaigns.build_rates [--group causal-lm] [--batch 25] [--limit 60] [--json FILE]
 
 Each type starts from its class defaults (`{"model_type": t}`). Types run in batches, one child process a batch, one
 batch at a time; a child that dies or hangs costs only the type it was at.
@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
+
+from tests.campaigns.batches import sweep
 
 GROUPS = ("causal-lm", "seq2seq", "masked-lm", "multimodal")
 
@@ -38,8 +38,8 @@ def child(names: list[str], result: Path) -> None:
     import torch
     import transformers
 
-    from attncheck.probe import tiny
     from attncheck.probe.protocol import NotBuilt
+    from attncheck.probe.tiny import build as tiny
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
@@ -70,38 +70,6 @@ def child(names: list[str], result: Path) -> None:
                     row[implementation] = f"{type(error).__name__}: {str(error)[:120]}"
         with result.open("a") as sink:
             sink.write(json.dumps(row) + "\n")
-
-
-def sweep(names: list[str], batch: int, limit: float) -> list[dict[str, object]]:
-    """Rows of all types; a type at which a child died or stood still longer than `limit` seconds says so."""
-    rows: list[dict[str, object]] = []
-    waiting = list(names)
-    while waiting:
-        now = waiting[:batch]
-        with tempfile.TemporaryDirectory() as folder:
-            result = Path(folder) / "rows"
-            result.touch()
-            process = subprocess.Popen([sys.executable, __file__, "--child", str(result), *now])
-            size, seen, slow = -1, time.monotonic(), False
-            while process.poll() is None:
-                time.sleep(0.2)
-                if result.stat().st_size != size:
-                    size, seen = result.stat().st_size, time.monotonic()
-                elif time.monotonic() - seen > limit:
-                    process.kill()
-                    process.wait()
-                    slow = True
-            lines = [json.loads(line) for line in result.read_text().splitlines()]
-        done = [line for line in lines if "started" not in line]
-        rows += done
-        finished = {str(row["type"]) for row in done}
-        lost = next((name for name in now if name not in finished), None)
-        if lost is not None:
-            why = f"longer than {limit:.0f} s" if slow else f"the process died with status {process.returncode}"
-            rows.append({"type": lost, "reasons": [why]})
-            finished.add(lost)
-        waiting = [name for name in waiting if name not in finished]
-    return rows
 
 
 def table(group: str, rows: list[dict[str, object]]) -> None:
@@ -147,7 +115,7 @@ def main() -> None:
             continue
         chosen = [name for name in names if not arguments.names or name in arguments.names]
         if chosen:
-            kept[group] = sweep(chosen, arguments.batch, arguments.limit)
+            kept[group] = list(sweep([sys.executable, "-m", __spec__.name], chosen, arguments.batch, arguments.limit))
             table(group, kept[group])
             sys.stdout.flush()
     if arguments.json:

@@ -33,7 +33,7 @@ def causal_types() -> list[str]:
 
 
 def differences(tiny: Any, spec: Any, scenario: str, dtype: str) -> tuple[set[tuple[str, str]], int, str]:
-    """The (variant, slug) pairs that one scenario of the planted implementation gives, the calls read, and why none were."""
+    """The (variant, slug) pairs of the planted implementation in one scenario, the calls read, and why none were."""
     from attncheck import checks
     from attncheck.probe.protocol import Probe
     from attncheck.probe.runner import run
@@ -67,9 +67,9 @@ def differences(tiny: Any, spec: Any, scenario: str, dtype: str) -> tuple[set[tu
 def examine(model_type: str, dtypes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """One row a dtype and fault (and one a dtype and scenario for the healthy control)."""
     from attncheck.declared import oracle
-    from attncheck.probe.facts import describe
     from attncheck.probe.protocol import NotBuilt, UnknownType
-    from attncheck.probe.tiny import build
+    from attncheck.probe.tiny.build import build
+    from attncheck.probe.tiny.facts import describe
     from tests import faults
 
     if model_type in EXCLUDED:
@@ -151,7 +151,9 @@ def table(rows: list[Mapping[str, Any]]) -> None:
         for text in row["control"]:
             alarms[f"{row['scenario']} {text}"].add(row["type"])
     for what, where in sorted(alarms.items()):
-        print(f"  control alarm: {what}: {len(where)} types: {', '.join(sorted(where)[:12])}{' ...' * (len(where) > 12)}")
+        print(
+            f"  control alarm: {what}: {len(where)} types: {', '.join(sorted(where)[:12])}{' ...' * (len(where) > 12)}"
+        )
     for name in sorted({row["type"] for row in rows if "skipped" in row}):
         print(f"  not probed: {name}: {next(r['skipped'] for r in rows if r['type'] == name and 'skipped' in r)[:150]}")
     unread = sorted({row["type"] for row in rows if "control" in row and not row["read"]} - types)

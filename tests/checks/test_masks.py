@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from attncheck import checks
 from attncheck.checks import Options
 from attncheck.findings import Finding, Severity
 from attncheck.semantics.keepmask import KeepMask
+from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import Basis, Requested, ScenarioRun
 from attncheck.semantics.spec import AttentionSpec, Part
 from attncheck.verdicts import Status, Verdict
@@ -216,3 +218,21 @@ def test_layers_numbered_in_call_order_are_found_behind_layers_that_do_not_atten
     conclusion = checks.evaluate(runs.inputs(tiny, runs.run(calls)))
     assert conclusion.findings == ()
     assert {cell.layers for cell in conclusion.cells} == {(1,), (3,)}
+
+
+def custom_mask(variant: str, wrong: Callable[[int, int], bool] | None) -> ScenarioRun:
+    keep = KeepMask.from_rule(24, 24, lambda i, j: j <= i and (i < 11) == (j < 11))
+    layout = Layout((replace(PLAIN.rows[0], custom=keep),), PLAIN.steps)
+    spoil = None if wrong is None else lambda mask: KeepMask.from_rule(24, 24, wrong)
+    calls = runs.calls(CAUSAL, layout, spoil=spoil)
+    return runs.run(calls, layout, scenario="custom-mask", variant=variant, core=False)
+
+
+def test_a_mask_that_works_in_another_form() -> None:
+    dropped = custom_mask("documents-boolean", lambda i, j: j <= i)
+    tiny = model(CAUSAL)
+    (found,) = findings(checks.evaluate(runs.inputs(tiny, custom_mask("documents-additive", None), dropped)))
+    assert (found.slug, found.severity) == ("mask-dropped", Severity.WARNING)
+    assert "additive form" in found.recommendations[0].text
+    (found,) = findings(checks.evaluate(runs.inputs(tiny, dropped)))
+    assert "additive form" not in found.recommendations[0].text

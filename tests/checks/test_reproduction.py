@@ -58,8 +58,10 @@ def test_a_head_that_sees_less_is_hidden_by_the_others() -> None:
 
 def real_findings(config: dict[str, Any], implementation: str, scenario: str) -> tuple[Finding, ...]:
     from attncheck.declared import oracle
-    from attncheck.probe import facts, runner, tiny
+    from attncheck.probe import runner
     from attncheck.probe.protocol import ClassFacts, Probe
+    from attncheck.probe.tiny import build as tiny
+    from attncheck.probe.tiny import facts
 
     known, built = facts.describe(config), tiny.build(config)
     assert isinstance(known, ClassFacts)

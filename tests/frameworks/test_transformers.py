@@ -156,7 +156,7 @@ def test_agrees_with_the_installed_dispatch_code_on_this_machine():
     from transformers import MistralConfig, MistralForCausalLM
 
     from attncheck.environment import read_environment
-    from attncheck.probe import facts
+    from attncheck.probe.tiny import facts
 
     described = facts.describe({"model_type": "mistral"})
     here = read_environment()

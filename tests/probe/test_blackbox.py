@@ -19,8 +19,8 @@ from transformers import (
 )
 from transformers.models.mvp.modeling_mvp import MvpForConditionalGeneration
 
-from attncheck.probe.blackbox import NotMeasurable, observe
-from attncheck.probe.blocks import blocks
+from attncheck.probe.reading.blackbox import NotMeasurable, observe
+from attncheck.probe.reading.blocks import blocks
 from attncheck.semantics.layout import Layout, left_padded, right_padded, sequence
 from attncheck.semantics.mask import declared_mask, judged_rows
 from attncheck.semantics.observation import Method

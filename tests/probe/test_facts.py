@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import transformers
 
-from attncheck.probe import library
-from attncheck.probe.facts import describe
 from attncheck.probe.protocol import ClassFacts, UnknownType
+from attncheck.probe.tiny import library
+from attncheck.probe.tiny.facts import describe
 
 
 def facts(config: dict[str, Any] | str) -> ClassFacts:
@@ -24,7 +24,7 @@ def facts(config: dict[str, Any] | str) -> ClassFacts:
     ("target", "kind", "config_class", "model_class"),
     [
         ("mistral", "causal-lm", "MistralConfig", "MistralForCausalLM"),
-        ("bart", "causal-lm", "BartConfig", "BartForCausalLM"),
+        ("bart", "seq2seq", "BartConfig", "BartForConditionalGeneration"),
         ("t5", "seq2seq", "T5Config", "T5ForConditionalGeneration"),
         ("t5gemma", "seq2seq", "T5GemmaConfig", "T5GemmaForConditionalGeneration"),
         ("modernbert", "masked-lm", "ModernBertConfig", "ModernBertForMaskedLM"),
@@ -87,7 +87,7 @@ def test_unknown_keys(target: str, key: str) -> None:
 
 
 def test_declared_support_matches_what_the_library_does() -> None:
-    from attncheck.probe import tiny
+    from attncheck.probe.tiny import build as tiny
 
     for target in ("mistral", "gemma2", "doge", "falcon", "t5", "bloom", "gpt_oss"):
         found = facts(target)

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from attncheck.probe import flash_padding
-from attncheck.probe.flash_contract import ContractError
-from attncheck.probe.flash_signatures import FUNCTIONS, fa2_dense, fa2_varlen, fa3_dense, fa4_dense, fa4_varlen
+from attncheck.probe.flash import padding as flash_padding
+from attncheck.probe.flash.contract import ContractError
+from attncheck.probe.flash.signatures import FUNCTIONS, fa2_dense, fa2_varlen, fa3_dense, fa4_dense, fa4_varlen
 
 H, H_KV, D = 4, 2, 8
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attncheck.probe import kernel, logits
-from attncheck.probe.reference import Terms, attention, keep_tensor, probabilities
+from attncheck.probe.reading import kernel, logits
+from attncheck.probe.reading.reference import Terms, attention, keep_tensor, probabilities
 from attncheck.semantics.keepmask import KeepMask
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -30,8 +30,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mistral import modeling_mistral
 
-from attncheck.probe.live import Recorder, attention_probe
-from attncheck.probe.reference import Terms, attention
+from attncheck.probe.reading.live import Recorder, attention_probe
+from attncheck.probe.reading.reference import Terms, attention
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, left_padded, sequence
 from attncheck.semantics.mask import cross_mask, declared_mask, in_token_coordinates, judged_rows

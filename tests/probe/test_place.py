@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from attncheck.probe.place import Places
+from attncheck.probe.reading.place import Places
 from attncheck.semantics.spec import Part
 
 

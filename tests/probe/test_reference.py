@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attncheck.probe.reference import Terms, attention, interleaved, keep_tensor, probabilities
+from attncheck.probe.reading.reference import Terms, attention, interleaved, keep_tensor, probabilities
 from attncheck.semantics.keepmask import KeepMask
 
 CAUSAL = KeepMask.from_rule(6, 6, lambda i, j: j <= i)

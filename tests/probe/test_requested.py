@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask
 
-from attncheck.probe.requested import MaskReader, additive_bias, given_sinks, kind, requested
+from attncheck.probe.reading.requested import MaskReader, additive_bias, given_sinks, kind, requested
 from attncheck.semantics.keepmask import KeepMask
 
 QUERY, KEY = torch.empty(2, 4, 6, 8), torch.empty(2, 2, 6, 8)

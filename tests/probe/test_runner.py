@@ -19,7 +19,7 @@ from attncheck.declared import oracle
 from attncheck.probe.protocol import Probe, Started
 from attncheck.probe.runner import run
 from attncheck.probe.scenario import DOCUMENTS, scenarios
-from attncheck.probe.tiny import TinyModel, build
+from attncheck.probe.tiny.build import TinyModel, build
 from attncheck.semantics.mask import cross_mask, declared_mask, in_token_coordinates, judged_rows
 from attncheck.semantics.observation import (
     Basis,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attncheck.probe.reference import Terms, attention
-from attncheck.probe.replay import Replay
+from attncheck.probe.reading.reference import Terms, attention
+from attncheck.probe.reading.replay import Replay
 from attncheck.semantics.observation import SoftmaxObservation
 from attncheck.semantics.tolerances import tolerances
 

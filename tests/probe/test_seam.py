@@ -12,7 +12,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from attncheck.probe.seam import replaced
+from attncheck.probe.reading.seam import replaced
 
 
 @pytest.fixture

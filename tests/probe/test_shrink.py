@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncheck.probe import shrink_rules as rules
-from attncheck.probe.shrink import shrink
-from attncheck.probe.shrink_rope import rope
+from attncheck.probe.tiny import rules
+from attncheck.probe.tiny.rope import rope
+from attncheck.probe.tiny.shrink import shrink
 
 MISTRAL: dict[str, Any] = {
     "model_type": "mistral",

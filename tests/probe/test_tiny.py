@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from attncheck.probe import tiny
 from attncheck.probe.protocol import NotBuilt
-from attncheck.probe.tiny import TinyModel
+from attncheck.probe.tiny import build as tiny
+from attncheck.probe.tiny.build import TinyModel
 
 MISTRAL_7B = {
     "architectures": ["MistralForCausalLM"],
@@ -186,6 +186,18 @@ def test_flash_names_need_no_package() -> None:
 def test_a_refusal_of_the_class_is_raised(target: str, implementation: str) -> None:
     with pytest.raises(ValueError, match=r"support|possible"):
         built(target).instantiate(implementation)
+
+
+def test_a_registered_implementation_is_taken_by_name() -> None:
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("attncheck_test_copy", sdpa_attention_forward)
+    try:
+        model = built("mistral").instantiate("attncheck_test_copy")
+        assert model.config._attn_implementation == "attncheck_test_copy"
+    finally:
+        AttentionInterface._global_mapping.pop("attncheck_test_copy", None)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

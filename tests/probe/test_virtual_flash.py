@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from attncheck.probe import tiny, virtual_flash
+from attncheck.probe.flash import virtual as virtual_flash
+from attncheck.probe.tiny import build as tiny
 
 FLASH = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 IDS = torch.arange(64, 88)[None]

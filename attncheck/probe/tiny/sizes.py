@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from attncheck.probe import shrink_rules as rules
-from attncheck.probe.shrink_layers import Config, is_size
+from attncheck.probe.tiny import rules
+from attncheck.probe.tiny.layers import Config, is_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from attncheck.probe import flash_contract as contract
-from attncheck.probe.flash_contract import Bound, ContractError, Softmax
+from attncheck.probe.flash import contract
+from attncheck.probe.flash.contract import Bound, ContractError, Softmax
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attncheck.probe import shrink_rules as rules
-from attncheck.probe.shrink_layers import Config, by_index, cut_lists, is_size, kept_layers, layer_count
-from attncheck.probe.shrink_rope import rope
-from attncheck.probe.shrink_sizes import Sizes, Tokens, filled, measure, shrunk_int, shrunk_list
+from attncheck.probe.tiny import rules
+from attncheck.probe.tiny.layers import Config, by_index, cut_lists, is_size, kept_layers, layer_count
+from attncheck.probe.tiny.rope import rope
+from attncheck.probe.tiny.sizes import Sizes, Tokens, filled, measure, shrunk_int, shrunk_list
 
 
 def shrink(

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from attncheck.probe import kernel, sdpa_kernels, seam
-from attncheck.probe.place import Places
-from attncheck.probe.replay import Replay, random_state_kept
-from attncheck.probe.requested import MaskReader, requested
+from attncheck.probe.reading import kernel, sdpa_kernels, seam
+from attncheck.probe.reading.place import Places
+from attncheck.probe.reading.replay import Replay, random_state_kept
+from attncheck.probe.reading.requested import MaskReader, requested
 from attncheck.semantics.observation import CallObservation, Method, Requested
 from attncheck.semantics.spec import Part
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from attncheck.probe import library, shrink_rules, switch, target
 from attncheck.probe.protocol import NotBuilt, TinyInfo
-from attncheck.probe.shrink import shrink
-from attncheck.probe.shrink_layers import layer_kinds
+from attncheck.probe.tiny import library, switch, target
+from attncheck.probe.tiny import rules as shrink_rules
+from attncheck.probe.tiny.layers import layer_kinds
+from attncheck.probe.tiny.shrink import shrink
 from attncheck.semantics.observation import Reason
 
 __all__ = ["TinyModel", "build", "shrink"]
@@ -46,6 +47,11 @@ class TinyModel:
     _model_class: Any
     _base: Any
     _made: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Constructor defaults of the config class, as plain data."""
+        return library.defaults(self._config_class, self.info.config)
 
     def instantiate(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from attncheck.probe import library, switch, target
 from attncheck.probe.protocol import ClassFacts, Config, UnknownType
-from attncheck.probe.shrink import shrink
-from attncheck.probe.tiny import forward_arguments
+from attncheck.probe.tiny import library, switch, target
+from attncheck.probe.tiny.build import forward_arguments
+from attncheck.probe.tiny.shrink import shrink
 
 
 def describe(config: Config, trust_remote_code: bool = False) -> ClassFacts | UnknownType:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncheck.probe.kernel import bitsets
+from attncheck.probe.reading.kernel import bitsets
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.observation import Requested
 

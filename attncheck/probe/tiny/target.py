@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from attncheck.probe import library
-from attncheck.probe.library import Config, UnknownModelType
+from attncheck.probe.tiny import library
+from attncheck.probe.tiny.library import Config, UnknownModelType
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Target:
 
     config: raw keys of the level that is probed. config_class, model_class: of that level; top_class: of the whole.
     kind: as in `ClassFacts`. path: sub-config keys from the top to the probed level, () when it is the whole config.
-    default: constructor defaults of the probed level, JSON-like. arguments: what the composite class fills in.
+    defaults: constructor defaults of the probed level, JSON-like.
     """
 
     model_type: str
@@ -88,7 +88,7 @@ def _flat(level: Config, sub: Any, cls: Any) -> dict[str, Any]:
 def _model(cls: Any, level: Config, top: Any, top_type: str, nested: bool) -> tuple[str, Any]:
     """(kind, model class) for the probed level."""
     model_type = str(level.get("model_type") or getattr(cls, "model_type", ""))
-    found = library.probed_class(model_type) if cls is _registered(model_type) or not nested else None
+    found = _preferred(model_type, level, cls) if cls is _registered(model_type) or not nested else None
     if found is None or (nested and found[0] == "base"):
         found = _by_config_class(cls, top_type) or found
     if found is None:
@@ -97,6 +97,14 @@ def _model(cls: Any, level: Config, top: Any, top_type: str, nested: bool) -> tu
     if nested and kind in ("causal-lm", "base"):
         kind = "seq2seq" if getattr(cls, "is_encoder_decoder", False) is True else "text"
     return kind, model
+
+
+def _preferred(model_type: str, level: Config, cls: Any) -> tuple[str, Any] | None:
+    """The class to probe; with both stacks where the config says that there are two (bart also has a decoder alone)."""
+    classes = dict(reversed(library.probed_classes(model_type)))
+    if "seq2seq" in classes and level.get("is_encoder_decoder", library.defaults(cls, level).get("is_encoder_decoder")):
+        return "seq2seq", classes["seq2seq"]
+    return library.probed_class(model_type)
 
 
 def _registered(model_type: str) -> Any:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from attncheck.probe.kernel import Call
-from attncheck.probe.reference import Terms, attention
+from attncheck.probe.reading.kernel import Call
+from attncheck.probe.reading.reference import Terms, attention
 from attncheck.semantics.observation import GradientObservation
 
 

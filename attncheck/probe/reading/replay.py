@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncheck.probe import gradients, kernel, logits, scalars, sdpa_kernels
-from attncheck.probe.reference import Terms, interleaved
-from attncheck.probe.requested import additive_bias, given_sinks
+from attncheck.probe.reading import gradients, kernel, logits, scalars, sdpa_kernels
+from attncheck.probe.reading.reference import Terms, interleaved
+from attncheck.probe.reading.requested import additive_bias, given_sinks
 from attncheck.semantics.observation import GradientObservation, SoftmaxObservation
 from attncheck.semantics.tolerances import tolerances
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncheck.probe.blocks import Block, blocks
-from attncheck.probe.kernel import bitsets
+from attncheck.probe.reading.blocks import Block, blocks
+from attncheck.probe.reading.kernel import bitsets
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.observation import CallObservation, HeadMask, Method
 from attncheck.semantics.spec import Part

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from attncheck.probe import shrink_rules as rules
+from attncheck.probe.tiny import rules
 
 Config = Mapping[str, Any]
 

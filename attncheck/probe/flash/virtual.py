@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from attncheck.probe import flash_padding as padding
-from attncheck.probe.flash_signatures import FUNCTIONS, Functions
+from attncheck.probe.flash import padding
+from attncheck.probe.flash.signatures import FUNCTIONS, Functions
 
 _ABSENT = object()
 _GLUE = "transformers.modeling_flash_attention_utils"

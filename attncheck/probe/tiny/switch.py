@@ -7,7 +7,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from attncheck.probe import library
+from attncheck.probe.tiny import library
 
 
 def is_flash(implementation: str) -> bool:

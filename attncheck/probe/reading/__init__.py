@@ -1,0 +1,1 @@
+"""Reads what one attention call, or one layer, really computes."""

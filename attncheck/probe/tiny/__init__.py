@@ -1,0 +1,1 @@
+"""Shrinks a config to the smallest model that keeps every attention decision, and builds it."""
