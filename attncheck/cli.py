@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attncheck import __version__
 from attncheck.errors import AttnCheckError, UsageError
+from attncheck.options import (
+    FLAG,
+    Assign,
+    AssignUnknown,
+    Device,
+    DeviceName,
+    DtypeName,
+    Fail,
+    FailOn,
+    Format,
+    Impl,
+    Offline,
+    Output,
+    Packing,
+    Plugin,
+    Revision,
+    Scenarios,
+    Seed,
+    SeqLen,
+    Target,
+    Timeout,
+    TrustRemoteCode,
+    Use,
+    UseFor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +48,8 @@ if TYPE_CHECKING:
 
 FAILED = 3
 INTERRUPTED = 130
+#: Characters of an error line; what is longer is data that somebody put into a value.
+LONGEST_LINE = 1000
 
 app = typer.Typer(
     name="attncheck",
@@ -33,50 +60,10 @@ app = typer.Typer(
 )
 
 
-class Use(str, Enum):
-    """What the model will be used for."""
-
-    GENERATE = "generate"
-    TRAIN = "train"
-
-
-class Device(str, Enum):
-    """Where probes run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Dtype(str, Enum):
-    """Number format of the probes."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-class FailOn(str, Enum):
-    """Lowest severity that makes a command exit with 1."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NEVER = "never"
-
-
-Format = Annotated[
-    str, typer.Option("--format", metavar="NAME", help="terminal, json, ... A wrong name lists them all.")
-]
-Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report there.")]
-Fail = Annotated[FailOn, typer.Option("--fail-on", help="Lowest severity that makes the exit code 1.")]
-Plugin = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODULE", help="Import this module first; it may register attention functions. Repeatable."),
-]
-
-
 @app.callback(invoke_without_command=True)
-def attncheck(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def attncheck(
+    version: Annotated[bool, typer.Option("--version", metavar=FLAG, help="Print the version.")] = False,
+) -> None:
     """Does the attention that runs equal the attention that the model declares? Measured, not guessed."""
     if version:
         typer.echo(f"attncheck {__version__}")
@@ -85,42 +72,22 @@ def attncheck(version: Annotated[bool, typer.Option("--version", help="Print the
 
 @app.command()
 def compare(
-    target: Annotated[str, typer.Argument(help="Hub id, directory, config.json, or a model type such as qwen2.")],
-    impl: Annotated[
-        list[str] | None,
-        typer.Option(metavar="A,B", help="Implementations, e.g. sdpa,flash_attention_2. Default: all that apply."),
-    ] = None,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A,B", help="Scenarios, e.g. plain,decode; what you name counts as used. Default: all that apply."
-        ),
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a config key. Repeatable; dots reach sub-configs."),
-    ] = None,
-    assign_unknown: Annotated[
-        list[str] | None,
-        typer.Option("--set-unknown", metavar="KEY=VALUE", help="The same for a key nobody knows, unchecked."),
-    ] = None,
-    seq_len: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Longest sequence you will run. Default: what the checkpoint says."),
-    ] = None,
-    use: Annotated[Use, typer.Option(help="train makes gradient differences errors.")] = Use.GENERATE,
-    packing: Annotated[bool, typer.Option("--packing", help="You pack several documents into a sequence.")] = False,
-    device: Annotated[Device, typer.Option(help="Where probes run.")] = Device.AUTO,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(help="Default: float32 on CPU, bfloat16 on CUDA."),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub target.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the target's own code.")] = False,
+    target: Target,
+    assign: Assign = None,
+    assign_unknown: AssignUnknown = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    trust_remote_code: TrustRemoteCode = False,
+    use: UseFor = Use.GENERATE,
+    packing: Packing = False,
+    seq_len: SeqLen = None,
+    impl: Impl = None,
+    scenario: Scenarios = None,
+    device: DeviceName = Device.AUTO,
+    dtype: DtypeName = None,
     plugin: Plugin = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of one scenario.")] = 120.0,
-    seed: Annotated[int, typer.Option(help="Seed of weights and inputs.")] = 0,
+    timeout: Timeout = 120.0,
+    seed: Seed = 0,
     format_name: Format = "terminal",
     output: Output = None,
     fail_on: Fail = FailOn.ERROR,
@@ -132,8 +99,8 @@ def compare(
 
         options = pipeline.CompareOptions(
             target=target,
-            impl=names(impl),
-            scenario=names(scenario),
+            impl=names("--impl", impl),
+            scenario=names("--scenario", scenario),
             assignments=tuple(assign or ()),
             unchecked=tuple(assign_unknown or ()),
             seq_len=seq_len,
@@ -155,8 +122,10 @@ def compare(
 
 @app.command()
 def doctor(
-    static: Annotated[bool, typer.Option("--static", help="Read only; import nothing, not even elsewhere.")] = False,
-    list_checks: Annotated[bool, typer.Option("--list-checks", help="List the checks and exit.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", metavar=FLAG, help="Read only; import nothing, not even elsewhere.")
+    ] = False,
+    list_checks: Annotated[bool, typer.Option("--list-checks", metavar=FLAG, help="List the checks and exit.")] = False,
     check: Annotated[
         list[str] | None,
         typer.Option(metavar="CODE", help="Run only this check (code or name). Repeatable."),
@@ -174,7 +143,7 @@ def doctor(
             emit("".join(f"{rule.code}  {rule.slug}: {rule.title}\n" for rule in CHECKS), output)
             return
         with progress() as tell:
-            report = examine(static=static, only=names(check), progress=tell)
+            report = examine(static=static, only=names("--check", check), progress=tell)
         finish(report, format_name, output, fail_on)
 
 
@@ -186,15 +155,19 @@ def explain(
 ) -> None:
     """Explain a finding: what it means, why it matters, how it is measured, what to do."""
     with guarded():
+        check_file(output)
         from attncheck.explain import find_rules
         from attncheck.render import rules
 
         emit(rules.render(find_rules(code), format_name, style(output), full=code is not None), output)
 
 
-def names(values: list[str] | None) -> tuple[str, ...]:
-    """`["a,b", "c"]` as `("a", "b", "c")`."""
-    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+def names(option: str, values: list[str] | None) -> tuple[str, ...]:
+    """`["a,b", "c", "a"]` as `("a", "b", "c")`. Raises UsageError for an option that names nothing."""
+    found = tuple(dict.fromkeys(name.strip() for value in values or () for name in value.split(",") if name.strip()))
+    if values and not found:
+        raise UsageError(f"{option} {values[-1]!r} names nothing", f"leave out {option}, or name one: {option} NAME")
+    return found
 
 
 @contextlib.contextmanager
@@ -225,7 +198,10 @@ def complain(message: str, hint: str) -> None:
         traceback.print_exc()
     from attncheck.render.redact import redact
 
-    typer.echo(f"attncheck: error: {redact(' '.join(message.split()))}", err=True)
+    line = redact(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} [...] {line[-LONGEST_LINE // 2 :]}"
+    typer.echo(f"attncheck: error: {line}", err=True)
     if hint:
         typer.echo(f"  hint: {redact(hint)}", err=True)
 
@@ -233,7 +209,7 @@ def complain(message: str, hint: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is being done, only where somebody looks at it."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
@@ -261,13 +237,26 @@ def style(output: str | None) -> Style:
 
 
 def check_output(format_name: str, output: str | None) -> None:
-    """Fail before the work, not after it: unknown format, folder that is not there."""
+    """Fail before the work, not after it: unknown format, a file that cannot be written."""
     from attncheck.render import interface
 
     interface.find(format_name)
-    folder = os.path.dirname(output) if output else ""
-    if folder and not os.path.isdir(folder):
-        raise UsageError(f"-o {output}: there is no folder {folder}")
+    check_file(output)
+
+
+def check_file(output: str | None) -> None:
+    """Raise UsageError when the report can go neither to that file nor, with None, to standard output."""
+    if output is None:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed", "-o FILE writes the report there")
+        return
+    folder = os.path.dirname(output) or os.curdir
+    if not os.path.isdir(folder):
+        raise UsageError(f"-o {output}: there is no folder {folder}", "make it, or name a file in another one")
+    if not output or os.path.isdir(output):
+        raise UsageError(f"-o {output!r} cannot be written: it is no file name", "name a file, such as -o report.json")
+    if not os.access(output if os.path.exists(output) else folder, os.W_OK):
+        raise UsageError(f"-o {output} cannot be written: permission denied", "name a file in another folder")
 
 
 def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn) -> None:
@@ -288,14 +277,30 @@ def emit(text: str, output: str | None) -> None:
         except OSError as error:
             raise UsageError(f"-o {output} cannot be written: {error.strerror}") from None
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not have every letter of a file name
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python would complain at exit when it flushes again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(
+                f"standard output cannot be written: {error.strerror}", "-o FILE writes it there"
+            ) from None
+
+
+def occupy_standard_streams() -> None:
+    """Open what the caller closed (`2>&-`): else the next pipe gets that number, and native chatter runs into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def main() -> None:
     """Entry point of the `attncheck` command."""
+    occupy_standard_streams()
     app()

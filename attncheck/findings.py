@@ -86,8 +86,9 @@ class Evidence:
 class Finding:
     """One difference, for one slug, implementation, part and scenario.
 
-    layers: real layer indices of the checkpoint, not of the tiny model. implementation is None for findings about the
-    config or the installation. reproduction: a snippet or command that shows it by itself.
+    message: one sentence that stands by itself. headline: the same without what the evidence says, "" when there is no
+    shorter form. layers: real layer indices of the checkpoint, not of the tiny model. implementation is None for
+    findings about the config or the installation. reproduction: a snippet or command that shows it by itself.
     """
 
     code: str
@@ -104,3 +105,4 @@ class Finding:
     evidence: Evidence = Evidence()
     reproduction: str = ""
     recommendations: tuple[Recommendation, ...] = ()
+    headline: str = ""

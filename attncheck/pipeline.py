@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,12 +58,13 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
     transformers cannot be used at all. A model that cannot be built gives a report whose cells say why nothing was run.
     """
     scenario_names = _scenario_names(options.scenario)
+    _check_implementations(options)
     _check_plugins(options.plugins)
     with Prober(options.timeout, offline=options.offline) as prober:  # its imports run while the config is read
         progress(f"reading {options.target}")
-        target = _read(prober, options)
         environment = read_environment()
         device, dtype = _where(options, environment)
+        target = _read(prober, options)
         measured = _measure(
             prober,
             target,
@@ -78,7 +80,7 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
         version=__version__,
         environment=environment,
         arguments=_arguments(options, dtype, device),
-        model=_model(target),
+        model=_model(target, None if measured.tiny is None else inputs.tiny),
         implementations=conclusion.implementations,
         core_scenarios=tuple(scenario.name for scenario in scenarios() if scenario.core),
         scenarios=scenario_names,
@@ -115,15 +117,26 @@ def _read(prober: Prober, options: CompareOptions) -> _Target:
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
     )
-    facts = _describe(prober, found.config, options)
-    config = overrides.apply(
-        found.config, options.assignments, facts.keys, unchecked=options.unchecked, defaults=facts.defaults
-    )
-    if options.assignments or options.unchecked:
-        limits.check(config, f"{found.detail} with --set")
+    raw = _with_origin(found, options)
+    facts = _describe(prober, raw, options)
+    config = overrides.apply(raw, options.assignments, facts.keys, unchecked=options.unchecked, defaults=facts.defaults)
+    changed = bool(options.assignments or options.unchecked)
+    limits.check(config, f"{found.detail} with --set" if changed else found.detail, found.usable(facts.defaults))
+    if changed:
         facts = _describe(prober, config, options)
     spec = oracle.declare(config, found.usable(facts.defaults))
     return _Target(found, config, facts, spec, options.trust_remote_code)
+
+
+def _with_origin(found: source.ConfigSource, options: CompareOptions) -> Mapping[str, Any]:
+    """The config, with the place of its model code when that may be run: the file itself names only modules.
+
+    A revision is not passed on by transformers' loader, so code of another one than the config's is never fetched.
+    """
+    if not options.trust_remote_code or "auto_map" not in found.config or options.revision is not None:
+        return found.config
+    folder = os.path.dirname(os.path.abspath(found.detail))
+    return {"_name_or_path": folder if found.kind == "path" else found.id, **found.config}
 
 
 def _describe(prober: Prober, config: Mapping[str, Any], options: CompareOptions) -> ClassFacts:
@@ -139,13 +152,6 @@ def _decisions(facts: ClassFacts, environment: Environment, options: CompareOpti
     support = ClassSupport(
         facts.model_class, facts.transformers, facts.supports, facts.compatible_flash, facts.default_implementation
     )
-    if not options.plugins:  # with plug-ins, a strange name may be one that they register
-        known = framework.implementations()
-        if strange := [name for name in options.impl if name not in known]:
-            raise UsageError(
-                f"--impl {strange[0]}: there is no such implementation",
-                f"choose from {', '.join(known)}, or name the module that registers it with --plugin",
-            )
     wanted = options.impl or framework.default_implementations(support, environment)
     return {name: framework.decide(support, environment, name) for name in wanted}
 
@@ -211,6 +217,7 @@ def _inputs(target: _Target, measured: _Measured, options: CompareOptions, dtype
             name,
             kind=facts.kind,
             target="" if found.kind == "model_type" else found.id,
+            sub_config=tiny.path[0] if tiny is not None and len(tiny.path) == 1 else "",
             version=facts.transformers,
         ),
         options=checks.Options(options.seq_len, options.use, options.packing, frozenset(options.scenario), dtype),
@@ -219,7 +226,11 @@ def _inputs(target: _Target, measured: _Measured, options: CompareOptions, dtype
 
 def _retyped(options: CompareOptions) -> str:
     """The target and its overrides as they are typed, for commands to paste."""
-    flags = [("--set", text) for text in options.assignments] + [("--set-unknown", text) for text in options.unchecked]
+    flags = [
+        *(("--set", text) for text in options.assignments),
+        *(("--set-unknown", text) for text in options.unchecked),
+        *(("--plugin", module) for module in options.plugins),
+    ]
     return " ".join((shlex.quote(options.target), *(f"{flag} {shlex.quote(text)}" for flag, text in flags)))
 
 
@@ -228,7 +239,7 @@ def _refuses(decision: Decision) -> TypeGuard[Rejected | Redirected]:
     return isinstance(decision, Rejected) or (isinstance(decision, Redirected) and not decision.available)
 
 
-def _model(target: _Target) -> verdicts.Model:
+def _model(target: _Target, tiny: ModelSpec | None) -> verdicts.Model:
     found, spec = target.found, target.spec
     counts = [len(spec.of_part(part)) for part in (Part.DECODER, Part.ENCODER)]
     return verdicts.Model(
@@ -237,7 +248,7 @@ def _model(target: _Target) -> verdicts.Model:
         source_detail=found.detail,
         model_type=spec.model_type,
         num_layers=next((count for count in counts if count), None),
-        groups=checks.layer_groups(spec),
+        groups=checks.layer_groups(spec, tiny),
         notes=(*found.notes, *spec.notes),
         sources=spec.sources,
     )
@@ -248,6 +259,16 @@ def _scenario_names(asked: Sequence[str]) -> tuple[str, ...]:
     if strange := [name for name in asked if name not in known]:
         raise UsageError(f"--scenario {strange[0]}: there is no such scenario", f"choose from {', '.join(known)}")
     return tuple(name for name in known if not asked or name in asked)
+
+
+def _check_implementations(options: CompareOptions) -> None:
+    known = framework.implementations()
+    strange = [name for name in options.impl if name not in known]
+    if strange and not options.plugins:  # with plug-ins, it may be a name that they register
+        raise UsageError(
+            f"--impl {strange[0]}: there is no such implementation",
+            f"choose from {', '.join(known)}, or name the module that registers it with --plugin",
+        )
 
 
 def _check_plugins(modules: Sequence[str]) -> None:

@@ -10,6 +10,9 @@ from attncheck.findings import Recommendation
 from attncheck.semantics.observation import Basis, Reason
 from attncheck.semantics.spec import AttentionSpec, Note, Part
 
+#: Reason of an UNKNOWN cell that is the reference of the others: without a truth it is neither right nor wrong.
+IS_REFERENCE = "nothing declares what should happen here; it is what the others are compared with"
+
 
 class Verdict(str, Enum):
     """What a cell of the matrix says. NOT_RUN is never OK."""
@@ -34,11 +37,15 @@ class Status(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LayerGroup:
-    """Real layers that declare the same attention; `spec` is that of the first of them."""
+    """Real layers that declare the same attention; `spec` is that of the first of them.
+
+    probed: the layer of the tiny model that stood for them, None where there is none.
+    """
 
     part: Part
     layers: tuple[int, ...]
     spec: AttentionSpec
+    probed: AttentionSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,39 @@
-"""Settings of the whole suite. With this file here, pytest also puts the folder above on the path (`tests.builders`)."""
+"""Settings of the whole suite. With this file here, pytest puts the folder above on the path (`tests.builders`)."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
+
+from attncheck import pipeline
+from attncheck.probe.client import Prober
 
 # As in the worker: flex_attention runs uncompiled, and tiny models gain nothing from threads. Before torch is imported.
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Prober]:
+    """One worker process for all tests that may share it: importing torch and transformers costs seconds."""
+    with Prober(120.0, offline=True) as prober:
+        yield prober
+
+
+@pytest.fixture
+def shared_worker(worker: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every `attncheck compare` of a test that runs in this process use the one worker."""
+
+    class Shared:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def __enter__(self) -> Prober:
+            return worker
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(pipeline, "Prober", Shared)

@@ -24,6 +24,7 @@ LIGHT_PACKAGES = (
     "attncheck.explain",
     "attncheck.pipeline",
     "attncheck.probe.client",
+    "attncheck.probe.process",
     "attncheck.probe.scenarios",
 )
 EVERY_MODULE = """

@@ -77,6 +77,7 @@ def _not_honoured(case: Case) -> Iterator[Finding]:
             slug="config-not-honoured",
             severity=Severity.NOTE,
             message=f"{_names(keys)} not honoured by any measured implementation: {finding.message}",
+            headline=f"{_names(keys)} not honoured by any measured implementation",
             basis=finding.basis,
             part=finding.part,
             layers=finding.layers,

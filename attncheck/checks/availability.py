@@ -56,6 +56,7 @@ def _crashes(case: Case) -> Iterator[Finding]:
             slug="backend-unusable",
             severity=Severity.ERROR if certain else Severity.NOTE if shared else Severity.WARNING,
             message=f"It broke ({outcome.kind}): {outcome.reason}" + (" (eager breaks too)" if shared else ""),
+            headline=f"It broke ({outcome.kind})" + ("; eager breaks too" if shared else ""),
             basis=run.basis,
             implementation=run.implementation,
             scenario=run.scenario,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
-from attncheck.checks.views import real_layers, unseen
+from attncheck.checks.views import is_measure, real_layers, unseen
+from attncheck.semantics.difference import comparable
 from attncheck.semantics.observation import (
     Basis,
     Crashed,
@@ -16,7 +17,7 @@ from attncheck.semantics.observation import (
     ScenarioRun,
 )
 from attncheck.semantics.spec import AttentionSpec, Part
-from attncheck.verdicts import Cell, Verdict
+from attncheck.verdicts import IS_REFERENCE, Cell, Verdict
 
 #: Worst first: what stands for layers of one group whose verdicts differ.
 _ORDER = (Verdict.MISMATCH, Verdict.ERROR, Verdict.NOT_RUN, Verdict.UNKNOWN, Verdict.OK)
@@ -81,17 +82,45 @@ def _judge(view: View, issues: Sequence[Issue]) -> tuple[Verdict, str | None, st
         return Verdict.UNKNOWN, None, view.masks.unreadable
     if not any(rows for samples in view.masks.groups.values() for _, rows in samples):
         return Verdict.NOT_RUN, None, "no query of a real token was read"
-    beside = view.reference is not None or view.run.implementation == REFERENCE
+    if unread := _unread(view):
+        return Verdict.NOT_RUN, None, unread
     if not view.run.truth:
-        if view.reference is not None:
-            return Verdict.OK, None, ""
-        what = "nothing declares what should happen here; it is what the others are compared with" if beside else ""
-        return Verdict.UNKNOWN, None, what or "nothing declares what should happen here, and eager was not probed"
+        return _beside_eager(view)
     if not view.spec.mask_known:
         fields = ", ".join(sorted(view.spec.unknown & {"direction", "window", "chunk", "kind"}))
-        beside_eager = "; the same as eager" if view.reference is not None else ""
-        return Verdict.UNKNOWN, None, f"declared {fields}: unknown{beside_eager}"
+        return Verdict.UNKNOWN, None, f"declared {fields}: unknown{_words_on_eager(view)}"
     return Verdict.OK, None, ""
+
+
+def _unread(view: View) -> str:
+    """Why what was read is not enough to call the layer right; "" when it is."""
+    failures = view.run.outcome.failures if isinstance(view.run.outcome, Observed) else ()
+    why = f": {failures[0]}" if failures else ""
+    steps = len(view.layout.steps)
+    if missing := [str(step) for step in range(steps) if step not in view.masks.steps]:
+        return f"forward call {', '.join(missing)} of {steps} (from 0) could not be read{why}"
+    if view.run.scenario == "gradients" and any(call.gradient is None for call in view.calls):
+        return f"the backward of the call could not be read{why}"
+    return ""
+
+
+def _beside_eager(view: View) -> tuple[Verdict, str | None, str]:
+    """The verdict where nothing declares what should happen: right is what eager does too."""
+    if view.reference is None:
+        beside = view.run.implementation == REFERENCE
+        what = IS_REFERENCE if beside else "nothing declares what should happen here, and eager was not probed"
+        return Verdict.UNKNOWN, None, what
+    if not view.spec.mask_known or not comparable(view.reference.masks, view.masks):
+        return Verdict.UNKNOWN, None, "nothing declares what should happen here, and eager cannot be compared"
+    return Verdict.OK, None, ""
+
+
+def _words_on_eager(view: View) -> str:
+    if view.reference is None:
+        return ""
+    if not comparable(view.reference.masks, view.masks):
+        return "; eager cannot be compared"
+    return "; the same as eager" if is_measure(view.reference) else "; eager is no measure here"
 
 
 def _without_observation(run: ScenarioRun) -> tuple[Verdict, str]:

@@ -25,8 +25,8 @@ def evaluate(inputs: Inputs) -> Conclusion:
     for group in groups():
         if group.conclude is not None:
             findings += group.conclude(Case(inputs, seen, tuple(findings)))
-    statuses = status.implementations(inputs, findings)
-    ranking = recommend.ranked(inputs, findings, statuses)
+    statuses = status.implementations(inputs, findings, matrix)
+    ranking = recommend.ranked(inputs, findings, statuses, matrix)
     findings = [
         replace(
             finding,
@@ -69,9 +69,11 @@ def _finding(issues: Sequence[Issue], inputs: Inputs) -> Finding:
         figures["variants"] = ", ".join(variants)
     if by_default and kernels:
         figures["kernels"] = ", ".join(kernels)
-    message = lead.message
+    message, headline = lead.message, lead.headline
     if level is Severity.NOTE and inputs.seq_len is not None and lead.slug in severity.SIZE_ONLY:
-        message += f"; never met by sequences of at most {inputs.seq_len} tokens"
+        never_met = f"; never met by sequences of at most {inputs.seq_len} tokens"
+        message += never_met
+        headline += never_met if headline else ""
     view = lead.view
     return Finding(
         code=code_of(lead.slug),
@@ -87,4 +89,5 @@ def _finding(issues: Sequence[Issue], inputs: Inputs) -> Finding:
         variant=view.run.variant,
         evidence=replace(lead.evidence, figures=figures),
         reproduction=reproduction.for_issue(lead, inputs),
+        headline=headline,
     )

@@ -125,13 +125,17 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing wrong with one view. weight: how bad beside other issues of the same slug (wrong cells, deviation)."""
+    """One thing wrong with one view. weight: how bad beside other issues of the same slug (wrong cells, deviation).
+
+    headline: as in `Finding`.
+    """
 
     slug: str
     view: View
     message: str
     evidence: Evidence = field(default_factory=Evidence)
     weight: float = 0.0
+    headline: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,21 +157,27 @@ def issues(view: View, titles: dict[str, str]) -> Iterator[Issue]:
             continue
         for slug in difference.slugs:
             if slug in titles:
+                words = headline(view, difference, titles[slug])
                 yield Issue(
                     slug,
                     view,
-                    message(view, difference, slug, titles[slug]),
+                    message(view, difference, slug, words),
                     of_difference(view, difference),
                     difference.leaked + difference.missed,
+                    words,
                 )
 
 
-def message(view: View, difference: Difference, slug: str, title: str) -> str:
-    """One sentence: what is wrong, what was declared, what is effective, and the real size where the probe's differs."""
+def headline(view: View, difference: Difference, title: str) -> str:
+    """What is wrong, and in how many heads where it is not all of them."""
     heads = view.some_heads(difference.heads)
-    where = f" in {_count(heads, 'head')} of {view.calls[0].num_heads}" if heads else ""
-    words = f"{title}{where}"
-    if slug not in _ABOUT_INPUT and difference.declared_short != difference.effective_short:
+    return title + (f" in {_count(heads, 'head')} of {view.calls[0].num_heads}" if heads else "")
+
+
+def message(view: View, difference: Difference, slug: str, words: str) -> str:
+    """One sentence: what is wrong, what was declared, what is effective, and the real size where the probe's differs."""
+    comparable = view.spec.mask_known or difference.declared_short != "unknown"
+    if comparable and slug not in _ABOUT_INPUT and difference.declared_short != difference.effective_short:
         against = "declared" if view.spec.mask_known else "eager has"
         words += f": {against} {difference.declared_short}, effective {difference.effective_short}"
     return words + (real_size(view) if slug in _SIZED else "")

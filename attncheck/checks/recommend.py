@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
 from attncheck.findings import Finding, Recommendation, Severity
-from attncheck.semantics.observation import Basis, NotApplicable, Observed, ScenarioRun
-from attncheck.verdicts import Implementation, Recommended, Status
+from attncheck.semantics.observation import Basis, Observed, ScenarioRun
+from attncheck.verdicts import Cell, Implementation, Recommended, Status, Verdict
 
 #: Between implementations that are equally right: the one that needs the least memory and time on common hardware.
 _PREFERENCE = ("flash_attention_4", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager")
+#: Verdicts that say something about a scenario.
+_JUDGED = (Verdict.OK, Verdict.MISMATCH, Verdict.NOT_APPLICABLE)
 #: Variants of packing that pass an all-ones mask beside the position_ids.
 _WITH_MASK = {"ones-mask"}
 #: Scenarios of training besides those that were asked for; generation needs every core scenario.
@@ -30,19 +32,23 @@ class Rank:
     default: bool
 
 
-def ranked(inputs: Inputs, findings: Sequence[Finding], statuses: Sequence[Implementation]) -> tuple[Rank, ...]:
-    """The usable implementations, best first: right in all scenarios of the use, measured, the framework's own choice."""
+def ranked(
+    inputs: Inputs, findings: Sequence[Finding], statuses: Sequence[Implementation], matrix: Sequence[Cell]
+) -> tuple[Rank, ...]:
+    """The usable implementations, best first: right in all scenarios of the use, measured, the framework's own choice.
+
+    One that was run but never judged (nothing is known of what the config declares) is none of them.
+    """
     needed = _needed(inputs)
     ranks = []
     for entry in statuses:
         if entry.status not in (Status.OK, Status.MISMATCH) or entry.basis is None or entry.name in inputs.refused:
             continue
         wrong = any(f.implementation == entry.name and f.severity is Severity.ERROR for f in findings)
-        seen = {
-            run.scenario
-            for run in inputs.runs
-            if run.implementation == entry.name and isinstance(run.outcome, Observed | NotApplicable)
-        }
+        cells = [cell for cell in matrix if cell.implementation == entry.name and cell.verdict in _JUDGED]
+        if all(cell.verdict is Verdict.NOT_APPLICABLE for cell in cells):
+            continue
+        seen = {cell.scenario for cell in cells}
         missing = tuple(name for name in needed if name not in seen)
         ranks.append(Rank(entry.name, not wrong and not missing, missing, entry.basis, entry.default))
     wrong_names = {f.implementation for f in findings if f.severity is Severity.ERROR}

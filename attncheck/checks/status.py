@@ -7,20 +7,29 @@ from collections.abc import Sequence
 from attncheck.checks.interface import Inputs
 from attncheck.findings import Finding, Severity
 from attncheck.semantics.observation import Basis, Crashed, NotRun, Observed, Reason, Rejected, ScenarioRun
-from attncheck.verdicts import Implementation, Status
+from attncheck.verdicts import Cell, Implementation, Status, Verdict
 
 
-def implementations(inputs: Inputs, findings: Sequence[Finding]) -> tuple[Implementation, ...]:
+#: Verdicts that say something about an implementation.
+_JUDGED = (Verdict.OK, Verdict.MISMATCH)
+
+
+def implementations(inputs: Inputs, findings: Sequence[Finding], matrix: Sequence[Cell]) -> tuple[Implementation, ...]:
     """One entry an implementation. A mismatch is an error-level finding: traps in features nobody asked for, and windows
-    that never bind, leave the status ok."""
+    that never bind, leave the status ok. One that ran without a verdict anywhere in `matrix` is not ok but not run."""
     names = dict.fromkeys((*inputs.implementations, *(run.implementation for run in inputs.runs), *inputs.refused))
-    return tuple(_implementation(name, inputs, findings) for name in names)
+    return tuple(_implementation(name, inputs, findings, matrix) for name in names)
 
 
-def _implementation(name: str, inputs: Inputs, findings: Sequence[Finding]) -> Implementation:
+def _implementation(name: str, inputs: Inputs, findings: Sequence[Finding], matrix: Sequence[Cell]) -> Implementation:
     runs = [run for run in inputs.runs if run.implementation == name]
     observed = [run for run in runs if isinstance(run.outcome, Observed)]
     status, reasons = _status(name, runs, observed, inputs, findings)
+    cells = [cell for cell in matrix if cell.implementation == name]
+    if status is Status.OK and all(cell.verdict not in _JUDGED for cell in cells):
+        status = Status.NOT_RUN
+        silent = (cell.reason for cell in cells if cell.verdict in (Verdict.NOT_RUN, Verdict.UNKNOWN))
+        reasons = [*(Reason(text) for text in silent), *reasons]
     reasons = [*inputs.lacking.get(name, ()), *reasons]
     measured = any(run.basis is Basis.MEASURED for run in observed)
     basis = None if not observed else Basis.MEASURED if measured else Basis.PREDICTED

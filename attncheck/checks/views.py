@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from attncheck.checks.interface import REFERENCE, Inputs, View
-from attncheck.semantics.difference import Difference, compare, compare_with, gather
+from attncheck.semantics.difference import Difference, beyond_inputs, compare, compare_with, gather, looks_ahead
 from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Observed, ScenarioRun
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part
@@ -17,13 +17,17 @@ from attncheck.verdicts import LayerGroup
 _Key = tuple[str, str, Part, int]
 
 
-def layer_groups(model: ModelSpec) -> tuple[LayerGroup, ...]:
-    """The layers of a model, equal declarations together, in order of part and first layer."""
+def layer_groups(model: ModelSpec, tiny: ModelSpec | None = None) -> tuple[LayerGroup, ...]:
+    """The layers of a model, equal declarations together, in order of part and first layer; tiny: the model probed."""
+    probed = {_signature(spec): spec for spec in reversed(tiny.layers)} if tiny is not None else {}
     together: dict[AttentionSpec, list[int]] = {}
     for spec in model.layers:
         together.setdefault(replace(spec, layer=0), []).append(spec.layer)
     first = {(spec.part, spec.layer): spec for spec in model.layers}
-    return tuple(LayerGroup(spec.part, tuple(layers), first[spec.part, layers[0]]) for spec, layers in together.items())
+    return tuple(
+        LayerGroup(spec.part, tuple(layers), first[spec.part, layers[0]], probed.get(_signature(spec)))
+        for spec, layers in together.items()
+    )
 
 
 def views(inputs: Inputs) -> list[View]:
@@ -38,6 +42,20 @@ def views(inputs: Inputs) -> list[View]:
         if not view.kernel
     }
     return [view for run in observed for view in by_run.get(id(run)) or _views_of(run, inputs, references)]
+
+
+def is_measure(reference: View) -> bool:
+    """False for an eager that breaks what is known all the same, so that nothing can be compared with it.
+
+    Known are its inputs (padding, other documents and keys that the caller hides are not seen) and, where only the
+    window is not, that a bidirectional layer looks ahead. Keys behind the last token (another stack's, in one call with
+    the tokens') make the places of all of them uncertain: then only a mask of the caller's makes eager doubtful.
+    """
+    masks, spec = reference.masks, reference.spec
+    if masks.behind:
+        return all(row.custom is None for row in reference.layout.rows)
+    both_ways = spec.mask.window.right is None and not spec.unknown & {"direction", "kind"}
+    return not beyond_inputs(masks) and (looks_ahead(masks) or not both_ways)
 
 
 def unseen(run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> list[AttentionSpec]:
@@ -144,7 +162,10 @@ def _view(
     elif spec.mask_known:
         differences = compare(spec.mask, masks)
     else:
-        differences = compare_with(reference.masks, masks) if reference is not None else ()
+        # Of a kind that nobody can write down it is not even known what its keys stand for.
+        differences = () if "kind" in spec.unknown else beyond_inputs(masks)
+        if not differences and reference is not None and is_measure(reference):
+            differences = compare_with(reference.masks, masks)
     return View(
         run=run,
         part=spec.part,

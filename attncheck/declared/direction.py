@@ -14,12 +14,16 @@ WORD_TYPES = frozenset({"gemma4_text", "gemma4_unified_text", "diffusion_gemma_t
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """`value`: "causal", "full" or "" for unknown, with its source or the reason. decoder: the stack is a decoder."""
+    """`value`: "causal", "full" or "" for unknown, with its source or the reason. decoder: the stack is a decoder.
+
+    switched_off: causality is switched off by `is_causal: false`, the key of the shared mask functions.
+    """
 
     value: str
     source: str = ""
     why: str = ""
     decoder: bool = True
+    switched_off: bool = False
 
 
 def direction_of(keys: Keys, known: Family) -> Direction:
@@ -31,7 +35,7 @@ def direction_of(keys: Keys, known: Family) -> Direction:
     if known.direction == "switched":
         found = keys.find("is_decoder")
         if found.value is True:
-            return Direction("causal", found.source)
+            return decoder_direction(keys, found.source)
         return Direction(
             "full",
             found.source if found.key else f"families.toml: {known.model_type} without is_decoder",
@@ -42,13 +46,19 @@ def direction_of(keys: Keys, known: Family) -> Direction:
     return _unlisted(keys)
 
 
-def _decoder(keys: Keys, known: Family) -> Direction:
+def decoder_direction(keys: Keys, source: str) -> Direction:
+    """The direction of a stack that is a decoder because of `source`: causal, unless the file switches that off."""
     flag = keys.find("is_causal")
     if flag.value is False:
-        return Direction("full", flag.source)
+        return Direction("full", flag.source, switched_off=True)
+    return Direction("causal", source)
+
+
+def _decoder(keys: Keys, known: Family) -> Direction:
+    found = decoder_direction(keys, f"families.toml: {known.model_type} is a decoder")
     both = keys.find("use_bidirectional_attention")
-    if both.value is None or both.value is False:
-        return Direction("causal", f"families.toml: {known.model_type} is a decoder")
+    if found.switched_off or both.value is None or both.value is False:
+        return found
     if known.model_type in SWITCH_TYPES and both.value is True:
         return Direction("full", both.source)
     if known.model_type in WORD_TYPES and both.value == "all":

@@ -59,7 +59,7 @@ def parse_config(text: str, origin: str) -> dict[str, Any]:
         raise TargetError(
             f"{origin} holds a JSON {_named(config)}, expected an object", "give the config.json of a model"
         )
-    if _depth(config) > MAX_DEPTH:
+    if depth(config) > MAX_DEPTH:
         raise TargetError(f"{origin} is nested more than {MAX_DEPTH} levels deep", "give the config.json of a model")
     return checked(config, origin)
 
@@ -77,6 +77,24 @@ def checked(config: dict[str, Any], origin: str) -> dict[str, Any]:
             f"{origin} has model_type {found!r}, expected text", 'write "model_type": "llama" or the like'
         )
     return config
+
+
+def repeated_keys(path: Path) -> tuple[str, ...]:
+    """Keys that an object in this config.json names more than once, in order.
+
+    JSON readers keep the last value and say nothing. The file must be one that `read_config` reads.
+    """
+    found: dict[str, None] = {}
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found[key] = None
+            seen.add(key)
+
+    json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=note)
+    return tuple(found)
 
 
 def _read(path: Path, missing: str, hint: str) -> dict[str, Any]:
@@ -104,14 +122,10 @@ def _named(value: Any) -> str:
     return {list: "array", str: "string", int: "number", float: "number"}.get(type(value), type(value).__name__)
 
 
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
-    return depth
+def depth(value: Any) -> int:
+    """Levels of nesting of JSON data: 0 for a number, 1 for a list of numbers."""
+    levels, level = 0, [value]
+    while level := [container for container in level if isinstance(container, (dict, list))]:
+        levels += 1
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return levels

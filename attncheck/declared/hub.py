@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,8 @@ def download_config(repo: str, revision: str | None) -> dict[str, Any]:
         ) from None
     at = f"{repo} at {revision}" if revision else repo
     try:
-        path = hf_hub_download(repo, "config.json", revision=revision)
+        with _quiet():
+            path = hf_hub_download(repo, "config.json", revision=revision)
     except errors.GatedRepoError:
         raise TargetError(
             f"{at} is gated, and this machine has no access",
@@ -92,6 +96,23 @@ def download_config(repo: str, revision: str | None) -> dict[str, Any]:
             f"the hub cannot be reached for {at}: {_first_line(error)}", "check the network, or give a path"
         ) from None
     return read_config(Path(path))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars and its word on every retry: what comes of it is said once, by us."""
+    from huggingface_hub import utils
+
+    logger = logging.getLogger("huggingface_hub")
+    level, bars = logger.level, not utils.are_progress_bars_disabled()
+    logger.setLevel(logging.ERROR)
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            utils.enable_progress_bars()
 
 
 def _first_line(error: BaseException) -> str:

@@ -127,30 +127,58 @@ DIVIDES = (
     ("n_head", "n_head_kv"),
     ("num_attention_heads", "num_kv_heads"),
 )
+#: Keys that must hold an object when they are set: the sub-configs of composite types.
+SUB_CONFIGS = (
+    "text_config",
+    "thinker_config",
+    "llm_config",
+    "language_config",
+    "decoder_config",
+    "vision_config",
+    "audio_config",
+)
+#: Keys that give a head its width outright; without any of them it is hidden_size divided by the number of heads.
+WIDTHS = (
+    "head_dim",
+    "global_head_dim",
+    "kv_channels",
+    "d_kv",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "attention_head_dim",
+    "attention_head_size",
+    "attention_hidden_size",
+)
+#: Towers that do not read text; what divides what is left to their own code.
+OTHER_TOWERS = ("vision", "audio")
 #: Lists longer than this are no per-layer lists; it is the layer limit with room for spellings that count twice.
 MAX_LIST = 100_000
 
 _BY_KEY = {key: limit for limit in LIMITS for key in limit.keys}
 
 
-def check(config: Mapping[str, Any], origin: str) -> None:
+def check(config: Mapping[str, Any], origin: str, defaults: Mapping[str, Any] | None = None) -> None:
     """Raise TargetError with one clear line for the first value that is of the wrong type, absurd or contradictory.
 
-    Sub-configs are checked too. `origin` says where the config came from.
+    Sub-configs are checked too. `origin` says where the config came from. defaults: the constructor defaults of its
+    class; with them, a value is also held against those that it meets there (heads that do not divide the width).
     """
-    for where, level in _levels(config, ""):
-        for problem in _problems(level, where):
+    for where, level, standing_in in _levels(config, "", defaults):
+        for problem in _problems(level, where, standing_in):
             raise TargetError(f"{origin}: {problem}", "correct the value, or override it with --set key=value")
 
 
-def _levels(config: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield where, config
+def _levels(
+    config: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any] | None]]:
+    yield where, config, defaults
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _levels(value, f"{where}{key}.")
+            below = None if defaults is None else defaults.get(key)
+            yield from _levels(value, f"{where}{key}.", below if isinstance(below, Mapping) else None)
 
 
-def _problems(level: Mapping[str, Any], where: str) -> Iterator[str]:
+def _problems(level: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None) -> Iterator[str]:
     for key, value in level.items():
         name = f"{where}{key}"
         if isinstance(value, float) and not math.isfinite(value):
@@ -169,7 +197,11 @@ def _problems(level: Mapping[str, Any], where: str) -> Iterator[str]:
             and not (isinstance(value, list) and all(isinstance(kind, str) for kind in value))
         ):
             yield f"{name} is {_short(value)}, expected a list of layer types"
+        if key in SUB_CONFIGS and value is not None and not isinstance(value, Mapping):
+            yield f"{name} is {_short(value)}, expected an object"
     yield from _contradictions(level, where)
+    if defaults is not None and not any(part.startswith(OTHER_TOWERS) for part in where.split(".")):
+        yield from _remainders(level, where, defaults)
 
 
 def _outside(limit: Limit, name: str, value: Any) -> Iterator[str]:
@@ -193,11 +225,27 @@ def _contradictions(level: Mapping[str, Any], where: str) -> Iterator[str]:
         if isinstance(heads, int) and isinstance(groups, int) and groups > 0 and heads % groups and not falcon:
             yield f"{where}{few} is {groups}, which does not divide {where}{many} {heads}"
     hidden, heads = level.get("hidden_size"), level.get("num_attention_heads")
-    own_width = any(
-        level.get(key) is not None for key in ("head_dim", "qk_rope_head_dim", "kv_channels", "global_head_dim")
-    )
+    own_width = any(level.get(key) is not None for key in WIDTHS)
     if isinstance(hidden, int) and isinstance(heads, int) and heads > hidden and not own_width:
         yield f"{where}num_attention_heads is {heads}, more than hidden_size {hidden}"
+
+
+def _remainders(level: Mapping[str, Any], where: str, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Contradictions between what is written and what the class puts beside it; its own defaults are its business."""
+
+    def both(one: str, other: str) -> tuple[int, int] | None:
+        values = [level.get(key, defaults.get(key)) for key in (one, other)]
+        written = any(key in level and level[key] != defaults.get(key) for key in (one, other))
+        if written and all(type(value) is int and value > 0 for value in values):
+            return values[0], values[1]
+        return None
+
+    heads = both("num_attention_heads", "num_key_value_heads")
+    if heads is not None and heads[0] % heads[1]:
+        yield f"{where}num_key_value_heads is {heads[1]}, which does not divide {where}num_attention_heads {heads[0]}"
+    width = both("hidden_size", "num_attention_heads")
+    if width is not None and width[0] % width[1] and all(level.get(key, defaults.get(key)) is None for key in WIDTHS):
+        yield f"{where}num_attention_heads is {width[1]}, which does not divide {where}hidden_size {width[0]}"
 
 
 def _is_number(value: Any) -> bool:

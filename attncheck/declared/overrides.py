@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from attncheck.declared.families import outside_keys
+from attncheck.declared.files import MAX_DEPTH, depth
 from attncheck.errors import UsageError
 
 
@@ -34,10 +35,10 @@ def apply(
         _require_known(key, changed, known_keys)
         present = _present(changed, key)
         _require_type(key, _present(defaults or {}, key) if present is None else present, value)
-        _store(changed, key, value)
+        _store(changed, key, value, "--set", defaults or {})
     for assignment in unchecked:
         key, value = _parsed(assignment, "--set-unknown")
-        _store(changed, key, value)
+        _store(changed, key, value, "--set-unknown", defaults or {})
     return changed
 
 
@@ -54,8 +55,15 @@ def _parsed(assignment: str, option: str) -> tuple[str, Any]:
         raise UsageError(f"{option} {key}: {name} is not a value of JSON", "give a finite number or null")
 
     try:
-        return key, json.loads(text, parse_constant=constant)
-    except (json.JSONDecodeError, RecursionError, ValueError):
+        value = json.loads(text, parse_constant=constant)
+        if depth(value) > MAX_DEPTH:
+            raise RecursionError
+        return key, value
+    except RecursionError:
+        raise UsageError(
+            f"{option} {key}: the value is nested more than {MAX_DEPTH} levels deep", "no config key takes such a value"
+        ) from None
+    except ValueError:
         if text in ("True", "False", "None"):
             word = {"True": "true", "False": "false", "None": "null"}[text]
             raise UsageError(f"{option} {key}={text}: values are JSON", f"write {option} {key}={word}") from None
@@ -123,13 +131,16 @@ def _present(config: Mapping[str, Any], key: str) -> Any:
     return level
 
 
-def _store(config: dict[str, Any], key: str, value: Any) -> None:
+def _store(config: dict[str, Any], key: str, value: Any, option: str, defaults: Mapping[str, Any]) -> None:
     *path, name = key.split(".")
     level = config
-    for part in path:
+    for number, part in enumerate(path, start=1):
         inner = level.get(part)
-        if inner is not None and not isinstance(inner, dict):
-            raise UsageError(f"--set {key}: {part} is {_named(inner)}, not a sub-config", "check the dots in the key")
+        found = _present(defaults, ".".join(path[:number])) if inner is None else inner
+        if found is not None and not isinstance(found, Mapping):
+            raise UsageError(
+                f"{option} {key}: {part} is {_named(found)}, not a sub-config", "check the dots in the key"
+            )
         level[part] = inner if isinstance(inner, dict) else {}
         level = level[part]
     level[name] = value

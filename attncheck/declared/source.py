@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attncheck.declared import catalog, hub
-from attncheck.declared.files import read_config
+from attncheck.declared.files import read_config, repeated_keys
 from attncheck.declared.limits import check
 from attncheck.errors import TargetError, UsageError
 from attncheck.semantics.spec import Note
@@ -70,7 +70,9 @@ def resolve(
             raise UsageError(
                 f"--revision {revision} makes no sense for a path", "leave out --revision, or give a hub id"
             )
-        source = ConfigSource(target, "path", str(path / "config.json" if path.is_dir() else path), read_config(path))
+        config = read_config(path)
+        file = path / "config.json" if path.is_dir() else path
+        source = ConfigSource(target, "path", str(file), config, _repetitions(file))
     elif _MODEL_TYPE.fullmatch(target):
         if revision is not None:
             raise UsageError(
@@ -90,6 +92,13 @@ def resolve(
     return source
 
 
+def _repetitions(path: Path) -> tuple[Note, ...]:
+    return tuple(
+        Note("repeated-key", f"config: {key} stands there more than once; readers of JSON keep the last value", key)
+        for key in repeated_keys(path)
+    )
+
+
 def _is_path(target: str, path: Path) -> bool:
     try:
         exists = os.path.lexists(path)
@@ -101,7 +110,13 @@ def _is_path(target: str, path: Path) -> bool:
 def _from_hub_id(target: str, offline: bool, revision: str | None) -> ConfigSource:
     cached = hub.cached_config(target, revision)
     if cached is not None:
-        return ConfigSource(target, "cache", f"local hub cache: {cached}", read_config(cached))
+        try:
+            config = read_config(cached)
+        except TargetError as error:
+            raise TargetError(
+                f"the local hub cache is damaged: {error.message}", "delete that file, so that it is fetched again"
+            ) from None
+        return ConfigSource(target, "cache", f"local hub cache: {cached}", config, _repetitions(cached))
     entry = catalog.lookup(target) if revision is None else None
     if entry is not None:
         detail = f"bundled catalog ({entry.confidence})"

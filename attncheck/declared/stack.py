@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from attncheck.declared.direction import Direction, direction_of
+from attncheck.declared.direction import Direction, decoder_direction, direction_of
 from attncheck.declared.families import Family
 from attncheck.declared.heads import LAYERS, POSITIONS, heads_of
 from attncheck.declared.layers import UNKNOWN_KIND, Kinds, kinds_of, own_length
 from attncheck.declared.softmax import softmax_of
 from attncheck.declared.values import Keys, as_int
 from attncheck.declared.windows import (
+    SHARED,
+    SHARED_KEY,
     DeclaredWindow,
     bidirectional_window,
     causal_window,
@@ -53,7 +55,10 @@ def build(
         facing = direction_of(keys, known)
     else:
         why = "" if direction else "no list names this encoder-decoder type"
-        facing = Direction(direction, "the encoder-decoder wrapper", why, part is Part.DECODER)
+        source = "the encoder-decoder wrapper"
+        facing = Direction(direction, source, why, part is Part.DECODER)
+        if part is Part.DECODER and direction and (switched := decoder_direction(keys, source)).switched_off:
+            facing = switched
     if part is None:
         part = Part.DECODER if facing.decoder else Part.ENCODER
         side = ""
@@ -65,7 +70,7 @@ def build(
     reasons = _reasons(keys, known, part, facing, window, kinds) | dict(outer or {})
     layers, sources = [], {"direction": facing.source, "layers": kinds.source, "window": window.written.source}
     for index, kind in enumerate(kinds.kinds):
-        layer, found = _layer(keys, known, part, side, facing.value, window, kinds, index, kind, frozenset(reasons))
+        layer, found = _layer(keys, known, part, side, facing, window, kinds, index, kind, frozenset(reasons))
         layers.append(layer)
         sources |= {name: text for name, text in found.items() if name not in sources}
     return Stack(tuple(layers), window, sources, reasons, keys.integer(*POSITIONS))
@@ -108,7 +113,7 @@ def _layer(
     known: Family,
     part: Part,
     side: str,
-    direction: str,
+    facing: Direction,
     window: DeclaredWindow,
     kinds: Kinds,
     index: int,
@@ -118,7 +123,7 @@ def _layer(
     sees = "" if kind == UNKNOWN_KIND else known.sees(kind)
     if sees == "none":
         return AttentionSpec(part, index, kind, attends=False), {}
-    mask, unknown = _mask(keys, known, direction, _own_window(keys, window, index), sees)
+    mask, unknown = _mask(keys, known, facing, _own_window(keys, window, index), sees)
     heads = heads_of(keys, known, index, kind, side)
     softmax = softmax_of(keys, known, heads, index, sees == "window")
     spec = AttentionSpec(
@@ -151,8 +156,9 @@ def _own_window(keys: Keys, window: DeclaredWindow, index: int) -> DeclaredWindo
 
 
 def _mask(
-    keys: Keys, known: Family, direction: str, window: DeclaredWindow, sees: str
+    keys: Keys, known: Family, facing: Direction, window: DeclaredWindow, sees: str
 ) -> tuple[MaskSpec, frozenset[str]]:
+    direction = facing.value
     base = MaskSpec(open_window(direction))
     if sees == "full":
         return base, frozenset()
@@ -161,7 +167,9 @@ def _mask(
             return base, frozenset({"window"})
         if direction == "causal":
             return MaskSpec(causal_window(window.size)), frozenset()
-        both = bidirectional_window(window.size, known.window.get("bidirectional", ""))
+        own = known.window.get("bidirectional", "")
+        shared = facing.switched_off and window.written.key.rpartition(".")[2] == SHARED_KEY
+        both = bidirectional_window(window.size, SHARED if shared else own)
         return (base, frozenset({"window"})) if both is None else (MaskSpec(both), frozenset())
     if sees == "chunk":
         size = chunk_of(keys)

@@ -31,6 +31,10 @@ OTHER_SPELLINGS = (
     "sliding_windows",
 )
 
+#: The convention of the shared bidirectional mask function, which is what reads `is_causal: false`: it holds for every
+#: decoder that is switched that way, whatever the type makes of a switch of its own. It knows one spelling only.
+SHARED, SHARED_KEY = "inclusive", "sliding_window"
+
 
 @dataclass(frozen=True, slots=True)
 class DeclaredWindow:
@@ -90,6 +94,8 @@ def declared_window(keys: Keys, known: Family) -> DeclaredWindow:
 def _foreign(keys: Keys, known: Family, found: Found) -> str:
     """Why a window key cannot be read: an unlisted spelling, or a key that the class does not have."""
     for name in OTHER_SPELLINGS:
+        if name in known.window.get("elsewhere", ()):
+            continue
         other = keys.find(name).value
         # gemma-2-9b writes sliding_window_size beside an equal sliding_window
         if other not in (None, 0, False) and other != found.value:

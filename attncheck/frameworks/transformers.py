@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from packaging.version import Version
 
 from attncheck.environment import Environment
@@ -208,20 +206,16 @@ def settings(
     *,
     kind: str = "causal-lm",
     target: str = "",
-    sub_configs: Mapping[str, str] | None = None,
+    sub_config: str = "",
     version: str = "",
 ) -> Recommendation:
     """How to make transformers use an implementation, ready to paste.
 
-    kind: as in `ClassFacts.kind`. target: model id or path for the snippet ("" leaves a placeholder). sub_configs: name
-    of a sub-config -> its own implementation, where one name does not suit every part. version: of transformers, ""
+    kind: as in `ClassFacts.kind`. target: model id or path for the snippet ("" leaves a placeholder). sub_config: key
+    of the only part that is meant; the others keep theirs ("" means the whole model). version: of transformers, ""
     unknown; `set_attn_implementation` is offered from 4.54 on.
     """
-    if sub_configs:
-        parts = {"": implementation, **sub_configs}
-        value = "{" + ", ".join(f'"{name}": "{choice}"' for name, choice in parts.items()) + "}"
-    else:
-        value = f'"{implementation}"'
+    value = f'{{"{sub_config}": "{implementation}"}}' if sub_config else f'"{implementation}"'
     auto = AUTO_CLASSES.get(kind, "AutoModel")
     model = f'"{target}"' if target else "model_id"
     found = [

@@ -67,13 +67,16 @@ class Feeder:
         return inputs
 
     def _step(self, inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
-        """Those of `inputs` that run along the tokens, for the tokens start..stop (exclusive)."""
+        """Those of `inputs` that run along the tokens, for the tokens start..stop (exclusive).
+
+        Contiguous, as `generate()` feeds them: some models take views of them.
+        """
         tokens, mask, positions = self._sliced
-        step = {tokens: inputs[tokens][:, start:stop]}
+        step = {tokens: inputs[tokens][:, start:stop].contiguous()}
         if (given := inputs.get(mask)) is not None:
-            step[mask] = given[:, :stop] if given.dim() == 2 else given[:, :, start:stop, :stop]
+            step[mask] = (given[:, :stop] if given.dim() == 2 else given[:, :, start:stop, :stop]).contiguous()
         if (given := inputs.get(positions)) is not None:
-            step[positions] = given[:, start:stop]
+            step[positions] = given[:, start:stop].contiguous()
         return step
 
     def _cache(self, model: Any, variant: Variant) -> Any | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,14 +11,15 @@ from attncheck.semantics.observation import Crashed
 
 #: A first import from a cold disk takes tens of seconds; beyond this it hangs.
 LIMIT = 120.0
-_CODE = "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[1]); importlib.import_module(sys.argv[2])"
+#: Imports nothing but the built-in `sys` before the path is set: a `json.py` in the current folder must not get in.
+_CODE = "import sys; sys.path[:] = sys.argv[2:]; __import__(sys.argv[1])"
 
 
 def failure_of(module: str, limit: float = LIMIT) -> Crashed | None:
     """None when `import module` succeeds; else the exception's line, the signal, or the time limit (in seconds)."""
     try:
         process = subprocess.run(
-            [sys.executable, "-c", _CODE, json.dumps(sys.path), module],
+            [sys.executable, "-c", _CODE, module, *sys.path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -53,7 +53,8 @@ class TinyInfo:
     config: its config as raw keys (what the oracle must read to know what the *tiny* model declares), text sub-config
     level for multimodal types. kind: as in `ClassFacts`. num_layers: layers of the decoder (or only) stack;
     num_encoder_layers: of the encoder. vocab_size, pad_token_id: for inputs. takes_position_ids, takes_cache: of its
-    forward. rung: which rung of the ladder built it ("16", "32", ..., "native"). notes: what was changed beyond sizes.
+    forward. rung: which rung of the ladder built it ("16", "32", ..., "native"). path: keys from the whole config
+    down to the sub-config that was built, () for the whole. notes: what was changed beyond sizes.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class TinyInfo:
     takes_position_ids: bool = True
     takes_cache: bool = True
     rung: str = "16"
+    path: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -117,6 +119,11 @@ Request = Describe | Build | Probe
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has imported what it needs, or failed to; sent once, unasked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The worker begins this scenario; the parent's clock for its time limit starts here."""
 
@@ -131,10 +138,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request itself broke: the exception as text, with its traceback for ATTNCHECK_DEBUG."""
+    """The request itself broke: the exception as text, with its traceback for ATTNCHECK_DEBUG.
+
+    kind: as of `Crashed`, or "import" when torch or transformers cannot be imported. hint: what helps. spent: True when
+    this process can do no more work (its CUDA context is lost) and must be replaced.
+    """
 
     reason: str
     traceback: str = ""
+    kind: str = "exception"
+    hint: str = ""
+    spent: bool = False
 
 
-Answer = ClassFacts | UnknownType | TinyInfo | NotBuilt | ScenarioRun | Started | Done | Failed
+Answer = ClassFacts | UnknownType | TinyInfo | NotBuilt | ScenarioRun | Ready | Started | Done | Failed

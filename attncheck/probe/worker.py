@@ -6,6 +6,10 @@ import faulthandler
 import importlib
 import os
 import pickle
+import queue
+import signal
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,36 +22,70 @@ from attncheck.probe.protocol import (
     Failed,
     NotBuilt,
     Probe,
+    Ready,
     Request,
     Started,
 )
+from attncheck.semantics.observation import Crashed, ScenarioRun
 
 if TYPE_CHECKING:
     from attncheck.probe.tiny.build import TinyModel
 
+#: The option of Linux's prctl that names the signal a process gets when its parent is gone.
+_PR_SET_PDEATHSIG = 1
+
 
 def main() -> None:
-    """Serve requests from standard input until it closes.
+    """Serve requests from standard input; the process ends when that closes, whatever it is doing.
 
     Answers go to what was standard output at start; from then on file descriptor 1 is standard error, so that nothing a
     library or kernel prints can mix with them.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
+    die_with_parent()
     requests: BinaryIO = os.fdopen(os.dup(0), "rb")
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     faulthandler.enable()
+    inbox: queue.Queue[Request] = queue.Queue()
+    threading.Thread(target=receive, args=(requests, inbox), daemon=True).start()
     server = Server()
     server.warm_up()
+    send(answers, Ready())
+    while True:
+        for answer in server.answer(inbox.get()):
+            send(answers, answer)
+
+
+def receive(requests: BinaryIO, inbox: queue.Queue[Request]) -> None:
+    """Pass requests on, from a thread of its own, so that the end of the parent is noticed in the middle of work."""
     while True:
         try:
-            request: Request = pickle.load(requests)
-        except EOFError:
-            return
-        for answer in server.answer(request):
-            pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
-            answers.flush()
+            request = pickle.load(requests)
+        except Exception:  # the pipe is closed, or broken: there is nobody to work for
+            os._exit(0)
+        inbox.put(request)
+
+
+def send(answers: BinaryIO, answer: Answer) -> None:
+    """Write one whole answer; one that cannot be pickled is answered by `Failed`."""
+    try:
+        data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        reason = f"a {type(answer).__name__} cannot be sent: {type(error).__name__}: {error}"
+        data = pickle.dumps(Failed(reason, traceback.format_exc(), spent=True), protocol=pickle.HIGHEST_PROTOCOL)
+    answers.write(data)
+    answers.flush()
+
+
+def die_with_parent() -> None:
+    """Let Linux end this process with its parent, even inside native code that never lets another thread run."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Server:
@@ -55,24 +93,35 @@ class Server:
 
     def __init__(self) -> None:
         self._tiny: TinyModel | None = None
+        self._unusable: Failed | None = None
 
-    @staticmethod
-    def warm_up() -> None:
-        """Import the heavy libraries while the parent still reads the config. A failure shows at the first request."""
+    def warm_up(self) -> None:
+        """Import the heavy libraries while the parent still reads the config. A failure answers every request."""
+        name = "torch"
         try:
             import torch
-            import transformers
 
             # Tiny models gain nothing from threads, and a single thread makes runs repeatable.
             torch.set_num_threads(1)
+            name = "transformers"
+            import transformers
+
             transformers.utils.logging.set_verbosity_error()
             transformers.utils.logging.disable_progress_bar()
-        except Exception:
-            traceback.print_exc()
+        except (Exception, SystemExit) as error:
+            self._unusable = Failed(
+                f"{name} cannot be used: {type(error).__name__}: {error}",
+                traceback.format_exc(),
+                kind="import",
+                hint=f"see `attncheck doctor`, and try: {os.path.basename(sys.executable)} -c 'import {name}'",
+            )
 
     def answer(self, request: Request) -> Iterator[Answer]:
         """Every answer to one request, closing with `Done` or `Failed`."""
         try:
+            if self._unusable is not None:
+                yield self._unusable
+                return
             if isinstance(request, Describe):
                 from attncheck.probe.tiny.facts import describe
 
@@ -81,8 +130,10 @@ class Server:
                 yield self._build(request)
             else:
                 yield from self._probe(request)
+        except DeviceLost as error:
+            yield Failed(str(error), spent=True)
         except MemoryError as error:
-            yield Failed(f"out of memory: {error}")
+            yield Failed(f"out of memory: {error}", kind="memory")
         except Exception as error:
             yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
@@ -106,7 +157,24 @@ class Server:
             yield Started(request.implementation, request.scenarios[0])
             for plugin in request.plugins:
                 importlib.import_module(plugin)
-        yield from run(self._tiny, request)
+        for answer in run(self._tiny, request):
+            if isinstance(answer, ScenarioRun) and isinstance(answer.outcome, Crashed) and request.device == "cuda":
+                require_device(answer.outcome)
+            yield answer
+
+
+class DeviceLost(Exception):
+    """The GPU answers this process no more; only a new process can use it again."""
+
+
+def require_device(crash: Crashed) -> None:
+    """Raise DeviceLost when the crash left the CUDA context in error (illegal address, device-side assertion)."""
+    import torch
+
+    try:
+        torch.cuda.synchronize()
+    except Exception as error:  # the first call after such a crash raises it again, whatever its type
+        raise DeviceLost(f"{crash.reason}; the CUDA context is lost ({type(error).__name__})") from None
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from attncheck.environment import Environment
 from attncheck.render.symbols import STATUS, VERDICT
-from attncheck.render.wording import BASIS_WORDS, reason_line
+from attncheck.render.wording import first_line, reason_line
 from attncheck.report import Report
+from attncheck.semantics.observation import Basis
 from attncheck.verdicts import Implementation, Status, Verdict
 
 _GIB = 1 << 30
@@ -22,7 +23,11 @@ def sections(report: Report) -> list[RenderableType]:
     """All sections of one doctor report."""
     return [
         *_installed(report.environment),
-        *([Text(), *_usable(report.implementations)] if report.implementations else []),
+        *(
+            [Text(), *_usable(report.implementations, gpus=bool(report.environment.gpus))]
+            if report.implementations
+            else []
+        ),
         *([Text(), *_checks(report)] if report.checks else []),
     ]
 
@@ -56,23 +61,33 @@ def _installed(environment: Environment) -> list[RenderableType]:
     ]
 
 
-def _usable(implementations: tuple[Implementation, ...]) -> list[RenderableType]:
-    grid = _grid(3)
-    for entry in implementations:
+def answer(report: Report) -> list[Text]:
+    """How many implementations can run here, in a line for the top of the page."""
+    if not report.implementations:
+        return []
+    usable = [entry.name for entry in report.implementations if entry.status is Status.OK]
+    symbol, _, colour = VERDICT[Verdict.OK if usable else Verdict.NOT_RUN]
+    device = "on the GPU" if report.environment.gpus else "on the CPU; no GPU can be used"
+    words = f"{symbol} {len(usable)} of {len(report.implementations)} implementations can run {device}"
+    return [Text(words, style=colour)]
+
+
+def _usable(implementations: tuple[Implementation, ...], *, gpus: bool) -> list[RenderableType]:
+    """gpus: there are some, so that the limits which they miss are worth a word."""
+    grid = _grid(3, labels="")
+    for entry in sorted(implementations, key=lambda entry: entry.status is not Status.OK):
         symbol, word, colour = STATUS[entry.status]
         word = {Status.OK: "can run", Status.REJECTED: "cannot run"}.get(entry.status, word)
-        reasons = Text("\n".join(reason_line(replace(reason, source="")) for reason in entry.reasons))
+        short = (reason_line(replace(r, source="")) if gpus else first_line(r.text) for r in entry.reasons)
+        reasons = Text("; ".join(short))
         if not entry.reasons:
             reasons = Text("nothing stands against it", style="dim")
         grid.add_row(Text(f"{symbol} {word}", style=colour), Text(entry.name, style="bold"), reasons)
-    bases = {entry.basis for entry in implementations}
-    how = " and ".join(sorted(BASIS_WORDS[basis] for basis in bases))
-    note = (
-        ""
-        if how != "static"
-        else " (static: read from versions and limits; `attncheck compare` measures what it computes)"
-    )
-    return [Text("What can run here", style="bold underline") + Text(note, style="dim"), Padding(grid, (0, 0, 0, 2))]
+    parts: list[RenderableType] = [Text("What can run here", style="bold underline"), Padding(grid, (0, 0, 0, 2))]
+    if {entry.basis for entry in implementations} == {Basis.STATIC}:
+        note = "static: read from versions and limits. attncheck compare measures what they compute"
+        parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+    return parts
 
 
 def _checks(report: Report) -> list[RenderableType]:
@@ -90,9 +105,9 @@ def _checks(report: Report) -> list[RenderableType]:
     return [*parts, *([Padding(grid, (0, 0, 0, 2))] if unrun else [])]
 
 
-def _grid(columns: int = 2) -> Table:
+def _grid(columns: int = 2, labels: str = "dim") -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(columns - 1):
-        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(style=labels, no_wrap=True)
     grid.add_column()
     return grid

@@ -1,4 +1,4 @@
-"""Findings in the terminal: grouped by slug, the worst first, each with evidence, a picture and the fix."""
+"""Findings in the terminal, by slug, the worst first: errors with evidence, picture and fixes, the others short."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from attncheck.findings import Evidence, Finding, Severity
 from attncheck.render.interface import Style
 from attncheck.render.picture import picture
 from attncheck.render.symbols import SEVERITY
-from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges
+from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges, scenario_words
+from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 
-#: How many findings of a severity get a picture: a screenful of them hides what comes after.
-_PICTURES = {Severity.ERROR: 4, Severity.WARNING: 2, Severity.NOTE: 0}
+#: How many errors get a picture: a screenful of them hides what comes after. Of the warnings, the first does where no
+#: error has one.
+_PICTURES = 3
 _MESSAGES = 4
+_FIXES = 2
 _SNIPPET_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Findings of one slug and severity, in the report's order; the first leads."""
+    """Findings of one slug and severity, in the report's order; the first leads.
+
+    also: warnings that say of an implementation what one of these errors says already, in scenarios nobody asked for.
+    """
 
     findings: tuple[Finding, ...]
+    also: tuple[Finding, ...] = ()
 
     @property
     def lead(self) -> Finding:
@@ -37,74 +44,120 @@ class Group:
 
 def groups(findings: Iterable[Finding]) -> list[Group]:
     """Grouped by slug and severity, errors first, then in the report's order."""
+    every = tuple(findings)
+    told = {(f.slug, f.implementation, f.part) for f in every if f.severity is Severity.ERROR}
     found: dict[tuple[str, Severity], list[Finding]] = {}
-    for finding in findings:
-        found.setdefault((finding.slug, finding.severity), []).append(finding)
-    return [Group(tuple(group)) for (_, _), group in sorted(found.items(), key=lambda item: -item[0][1].rank)]
+    also: dict[str, list[Finding]] = {}
+    for finding in every:
+        if finding.severity is Severity.WARNING and (finding.slug, finding.implementation, finding.part) in told:
+            also.setdefault(finding.slug, []).append(finding)
+        else:
+            found.setdefault((finding.slug, finding.severity), []).append(finding)
+    return [
+        Group(tuple(group), tuple(also.get(slug, ())) if severity is Severity.ERROR else ())
+        for (slug, severity), group in sorted(found.items(), key=lambda item: -item[0][1].rank)
+    ]
 
 
-def blocks(findings: Iterable[Finding], style: Style) -> list[RenderableType]:
-    """One block a group, with an empty line between; notes are short."""
+def blocks(report: Report, style: Style) -> list[RenderableType]:
+    """One block a group with an empty line between: errors in full, warnings and notes short."""
     parts: list[RenderableType] = []
-    left = dict(_PICTURES)
+    left = _PICTURES
     shown: set[tuple[KeepMask | None, KeepMask | None]] = set()
-    for group in groups(findings):
+    hint = _hint(report)
+    for group in groups(report.findings):
         severity, evidence = group.lead.severity, group.lead.evidence
         if severity is Severity.NOTE:
             parts += [*_note(group), Text()]
             continue
+        full = severity is Severity.ERROR
+        if not full and hint:
+            parts += [hint, Text()]
+            hint = None
         masks = (evidence.declared_mask, evidence.effective_mask)
-        drawn = _picture(group.lead, style) if left[severity] and masks not in shown else []
-        left[severity] -= bool(drawn)
+        wanted = left > 0 and masks not in shown if full else not shown
+        drawn = _picture(group.lead, style) if wanted else []
+        left -= bool(drawn)
         shown.add(masks)
-        parts += [*_block(group, drawn), Text()]
+        parts += [*(_block(group, drawn, report) if full else _short(group, drawn, report)), Text()]
     return parts[:-1]
+
+
+def _hint(report: Report) -> RenderableType | None:
+    """How to see all of a warning, where warnings are about scenarios nobody asked for."""
+    warned = [finding.scenario for finding in report.findings if finding.severity is Severity.WARNING]
+    if not any(name and name not in report.core_scenarios for name in warned):
+        return None
+    return _indented(
+        Text("Warnings are shown short; --scenario NAME counts as use and shows one in full.", style="dim")
+    )
 
 
 def _note(group: Group) -> list[RenderableType]:
     symbol, colour = SEVERITY[Severity.NOTE]
-    messages = list(dict.fromkeys(finding.message for finding in group.findings))
+    messages = list(dict.fromkeys(finding.headline or finding.message for finding in group.findings))
     lines: list[RenderableType] = [Text.assemble((f"{symbol} note", colour), "  ", _name(group.lead))]
     return [*lines, *(_indented(Text(first_line(message))) for message in messages), *_advice(group.findings)]
 
 
-def _block(group: Group, drawn: Sequence[Text]) -> list[RenderableType]:
+def _short(group: Group, drawn: Sequence[Text], report: Report) -> list[RenderableType]:
+    """A warning: what, where, declared against effective, the fix; a line each."""
     lead = group.lead
-    symbol, colour = SEVERITY[lead.severity]
-    parts: list[RenderableType] = [Text.assemble((f"{symbol} {lead.severity.value}", colour), "  ", _name(lead))]
+    parts: list[RenderableType] = [_title(lead), _indented(Text(first_line(lead.headline or lead.message)))]
+    parts += [_indented(line) for line in _where(group.findings, report)]
+    evidence = lead.evidence
+    if evidence.declared and evidence.effective:
+        against = Text.assemble(("declared ", "dim"), first_line(evidence.declared), (" · effective ", "dim"))
+        parts.append(_indented(against.append(first_line(evidence.effective))))
+    if drawn:
+        parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
+    texts = dict.fromkeys(advice.text for finding in (lead, *group.findings) for advice in finding.recommendations)
+    fixes = enumerate(list(texts)[:_FIXES])
+    parts += [labelled("or" if number else "fix", Text(text, style="green")) for number, text in fixes]
+    return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
+
+
+def _block(group: Group, drawn: Sequence[Text], report: Report) -> list[RenderableType]:
+    """An error: each message with its places and evidence, a picture, every fix, how to reproduce it."""
+    lead = group.lead
+    parts: list[RenderableType] = [_title(lead)]
     by_message: dict[str, list[Finding]] = {}
     for finding in (lead, *group.findings):
         same = by_message.setdefault(finding.message, [])
         if finding not in same:
             same.append(finding)
-    for number, (message, same) in enumerate(list(by_message.items())[:_MESSAGES]):
-        parts.append(_indented(Text(first_line(message))))
-        parts += [_indented(line, 4) for line in _where(same)]
-        if number:
-            continue
-        if (evidence := _evidence(lead)) is not None:
+    for number, same in enumerate(list(by_message.values())[:_MESSAGES]):
+        first = same[0]
+        parts.append(_indented(Text(first_line(first.headline or first.message))))
+        parts += [_indented(line, 4) for line in _where(same, report)]
+        if (evidence := _evidence(first, full=not number)) is not None:
             parts.append(_indented(evidence, 4))
-        if drawn:
+        if drawn and not number:
             parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
+    if group.also:
+        used = "; ".join(line.plain for line in _where(group.also, report))
+        parts.append(_indented(Text(f"the same in opt-in features: {used}", style="dim"), 4))
     if (more := len(by_message) - _MESSAGES) > 0:
         parts.append(_indented(Text(f"... and {more} more like it; --format json lists them all", style="dim")))
-    parts += [*_advice(group.findings), *_reproduction(group.findings)]
+    parts += [*_advice(group.findings), *_reproduction(group.findings, report)]
     return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
+
+
+def _title(finding: Finding) -> Text:
+    symbol, colour = SEVERITY[finding.severity]
+    return Text.assemble((f"{symbol} {finding.severity.value}", colour), "  ", _name(finding))
 
 
 def _name(finding: Finding) -> Text:
     return Text.assemble((finding.slug, "bold"), (f"  {finding.code}", "dim"))
 
 
-def _where(findings: Sequence[Finding]) -> list[Text]:
-    """`measured: eager, sdpa · plain, decode · decoder layers 0-31`, one line for each set of places."""
+def _where(findings: Sequence[Finding], report: Report) -> list[Text]:
+    """`measured: eager, sdpa · plain, decode · encoder layers 0-31`, one line for each set of places."""
     scenarios: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
-        plural = "s" if len(finding.layers) > 1 else ""
-        layers = f"layer{plural} {layer_ranges(finding.layers)}" if finding.layers else ""
-        part = f"{finding.part.value if finding.part else ''} {layers}".strip()
         name = (finding.implementation or "") + (f" [{finding.kernel}]" if finding.kernel else "")
-        seen = scenarios.setdefault((BASIS_WORDS[finding.basis], part, name), [])
+        seen = scenarios.setdefault((BASIS_WORDS[finding.basis], _layers(finding, report), name), [])
         if finding.scenario and finding.scenario not in seen:
             seen.append(finding.scenario)
     names: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
@@ -112,15 +165,35 @@ def _where(findings: Sequence[Finding]) -> list[Text]:
         if name:
             names.setdefault((basis, part, tuple(seen)), []).append(name)
     return [
-        Text(" · ".join(filter(None, (f"{basis}: {', '.join(group)}", ", ".join(seen), part))), style="dim")
+        Text(
+            " · ".join(
+                filter(None, (f"{basis}: {', '.join(group)}", scenario_words(seen, report.core_scenarios), part))
+            ),
+            style="dim",
+        )
         for (basis, part, seen), group in names.items()
     ]
 
 
-def _evidence(finding: Finding) -> Table | None:
+def _layers(finding: Finding, report: Report) -> str:
+    """`encoder layers 0-24 step 2`; what is the same for the whole model is not said."""
+    declared = {
+        (group.part, layer) for group in (report.model.groups if report.model else ()) for layer in group.layers
+    }
+    parts = {part for part, _ in declared}
+    everywhere = {layer for part, layer in declared if part is finding.part} <= set(finding.layers)
+    part = finding.part.value if finding.part is not None and (len(parts) != 1) else ""
+    if not finding.layers or everywhere:
+        return part
+    return f"{part} layer{'s' if len(finding.layers) > 1 else ''} {layer_ranges(finding.layers)}".strip()
+
+
+def _evidence(finding: Finding, *, full: bool) -> Table | None:
     evidence = finding.evidence
     rows = [("declared", evidence.declared), ("requested", evidence.requested), ("effective", evidence.effective)]
-    if first := _first_difference(evidence):
+    if not full:
+        rows.pop(1)
+    elif first := _first_difference(evidence):
         rows.append(("first", first))
     rows = [(label, text) for label, text in rows if text]
     if not rows:
@@ -159,6 +232,7 @@ def _picture(finding: Finding, style: Style) -> list[Text]:
         colour=style.colour is not None,
         unicode=style.unicode,
         first_query=query,
+        width=style.width - 4,
     )
 
 
@@ -173,24 +247,21 @@ def _advice(findings: Sequence[Finding]) -> list[RenderableType]:
             continue
         texts.add(advice.text)
         pasted.add(paste)
-        parts.append(labelled("fix", Text(advice.text, style="green")))
+        parts.append(labelled("or" if parts else "fix", Text(advice.text, style="green")))
         if paste:
             parts.append(pasteable(paste, 9))
     return parts
 
 
-def _reproduction(findings: Sequence[Finding]) -> list[RenderableType]:
+def _reproduction(findings: Sequence[Finding], report: Report) -> list[RenderableType]:
     """Short snippets as they are; of long ones, where they are."""
-    text = next((finding.reproduction.strip() for finding in findings if finding.reproduction.strip()), "")
-    if not text:
+    found = next((finding for finding in findings if finding.reproduction.strip()), None)
+    if found is None:
         return []
-    lines = text.splitlines()
+    lines = found.reproduction.strip().splitlines()
     if len(lines) > _SNIPPET_LINES:
-        return [
-            labelled(
-                "repro", Text(f"a script of {len(lines)} lines that shows it by itself: --format json", style="dim")
-            )
-        ]
+        place = f"findings[{report.findings.index(found)}].reproduction of --format json"
+        return [labelled("repro", Text(f"{len(lines)} lines of Python that show it alone: {place}", style="dim"))]
     first = Text.assemble(("  repro  ", "dim"), no_wrap=True)
     return [first.append_text(pasteable(lines[0], 0)), *(pasteable(line, 9) for line in lines[1:])]
 

@@ -100,7 +100,12 @@ def _model(model: Model) -> wire.ModelEntry:
 
 
 def _group(group: LayerGroup) -> wire.Group:
-    return {"part": group.part.value, "layers": list(group.layers), "declared": _declared(group.spec)}
+    return {
+        "part": group.part.value,
+        "layers": list(group.layers),
+        "declared": _declared(group.spec),
+        "probed": None if group.probed is None else _declared(group.probed),
+    }
 
 
 def _declared(spec: AttentionSpec) -> wire.Declared:
@@ -166,6 +171,7 @@ def _finding(finding: Finding) -> wire.FindingEntry:
         "slug": finding.slug,
         "severity": finding.severity.value,
         "message": finding.message,
+        "headline": finding.headline or finding.message,
         "implementation": finding.implementation,
         "kernel": finding.kernel,
         "part": None if finding.part is None else finding.part.value,

@@ -9,15 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from attncheck.findings import Severity
+from attncheck.render import fit
 from attncheck.render.symbols import PREDICTED, SEVERITY, STATIC, STATUS, VERDICT
-from attncheck.render.wording import BASIS_WORDS, first_line
+from attncheck.render.wording import BASIS_WORDS, first_line, scenario_words
 from attncheck.report import Report
 from attncheck.semantics.observation import Basis
-from attncheck.verdicts import Cell, Implementation, Verdict
+from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Verdict
 
 #: Worst first: what a table cell says when its variants, parts and layers disagree.
 _ORDER = (Verdict.MISMATCH, Verdict.ERROR, Verdict.UNKNOWN, Verdict.NOT_RUN, Verdict.OK, Verdict.NOT_APPLICABLE)
 _GAP = 2
+#: Slug of the finding that stands for an implementation which broke.
+BROKEN = "backend-unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,13 @@ class Column:
     texts: tuple[Text, ...]
 
     @property
-    def width(self) -> int:
-        """Natural width in characters: the widest of headings and cells."""
-        return max(len(line) for line in (*self.names, self.detail, *(text.plain for text in self.texts)))
+    def heading(self) -> tuple[Text, ...]:
+        """The lines above the cells."""
+        first, *others = self.names
+        stem = first.rpartition("_")[0]
+        if others and all(name.rpartition("_")[0] == stem for name in others):
+            others = [f"and {', '.join(name.removeprefix(stem) for name in others)}"]
+        return (*(Text(name, style="bold") for name in (first, *others)), Text(self.detail, style="dim"))
 
     def says_the_same(self, other: Column) -> bool:
         """True when the two can share one column without losing anything."""
@@ -41,22 +48,31 @@ class Column:
 def tables(report: Report, width: int) -> list[Table]:
     """The matrix as one table of at most `width` columns where that is possible.
 
-    What does not fit is first shortened by letting equal neighbours share a column, then split into several tables.
+    What does not fit is first shortened by letting equal neighbours share a column, then by breaking words at their
+    hyphens, and at last split into several tables.
     """
     scenarios = scenario_order(report)
     columns = [_column(report, entry, scenarios) for entry in report.implementations if has_verdict(report, entry)]
-    first = max((len(_scenario_label(name)) for name in scenarios), default=0) + _GAP
-    if first + sum(column.width + _GAP for column in columns) - _GAP > width:
+    first = max((len(_scenario_label(name)) for name in scenarios), default=0)
+    if _widths(columns, width - first, breaking=False) is None:
         columns = _shared(columns)
     blocks: list[list[Column]] = []
-    room = 0
     for column in columns:
-        if not blocks or column.width > room:
+        if not blocks or _widths([*blocks[-1], column], width - first) is None:
             blocks.append([])
-            room = width - first
         blocks[-1].append(column)
-        room -= column.width + _GAP
-    return [_table(report, scenarios, block) for block in blocks]
+    return [_table(report, scenarios, block, width - first) for block in blocks]
+
+
+def _widths(columns: Sequence[Column], room: int, *, breaking: bool = True) -> tuple[int, list[int]] | None:
+    """The gap before each column and the columns' widths; None where they do not fit."""
+    texts = [(*column.heading, *column.texts) for column in columns]
+    natural = [max(map(len, column)) for column in texts]
+    for gap in (_GAP, 1):
+        if sum(natural) + gap * len(natural) <= room:
+            return gap, natural
+    found = fit.widths(texts, room - len(natural)) if breaking else None
+    return None if found is None else (1, found)
 
 
 def has_verdict(report: Report, entry: Implementation) -> bool:
@@ -87,15 +103,19 @@ def footnotes(report: Report) -> list[tuple[Text, Text]]:
     where: dict[tuple[Verdict, str], dict[str, list[str]]] = {}
     told = {(entry.name, reason.text) for entry in report.implementations for reason in entry.reasons}
     for cell in report.matrix:
-        silent = cell.verdict in (Verdict.OK, Verdict.MISMATCH) or not cell.reason
-        if silent or (not _in_table(report, cell.implementation) and (cell.implementation, cell.reason) in told):
+        silent = cell.verdict in (Verdict.OK, Verdict.MISMATCH) or not cell.reason or cell.reason == IS_REFERENCE
+        if silent or (cell.verdict is Verdict.ERROR and _broken(report, cell.implementation, cell.scenario)):
+            continue
+        if not _in_table(report, cell.implementation) and any(
+            name == cell.implementation and text in cell.reason for name, text in told
+        ):
             continue
         scenarios = where.setdefault((cell.verdict, cell.reason), {}).setdefault(cell.implementation, [])
         if cell.scenario not in scenarios:
             scenarios.append(cell.scenario)
     reasons: dict[tuple[Verdict, str], list[str]] = {}
     for (verdict, reason), places in where.items():
-        reasons.setdefault((verdict, _places(places)), []).append(reason)
+        reasons.setdefault((verdict, _places(places, report.core_scenarios)), []).append(reason)
     lines = []
     for (verdict, place), texts in sorted(reasons.items(), key=lambda item: _ORDER.index(item[0][0])):
         symbol, word, colour = VERDICT[verdict]
@@ -106,27 +126,26 @@ def footnotes(report: Report) -> list[tuple[Text, Text]]:
     return lines
 
 
+def _broken(report: Report, implementation: str, scenario: str) -> bool:
+    """True when a finding stands for the crash."""
+    return any((f.implementation, f.scenario, f.slug) == (implementation, scenario, BROKEN) for f in report.findings)
+
+
 def _in_table(report: Report, name: str) -> bool:
     return any(entry.name == name and has_verdict(report, entry) for entry in report.implementations)
 
 
-def _places(places: dict[str, list[str]]) -> str:
-    same = {tuple(scenarios) for scenarios in places.values()}
-    if len(same) == 1:
-        return (
-            f"{', '.join(same.pop())} ({', '.join(places)})" if len(places) > 1 else _place(*next(iter(places.items())))
-        )
-    return "; ".join(_place(name, scenarios) for name, scenarios in places.items())
-
-
-def _place(implementation: str, scenarios: Sequence[str]) -> str:
-    return f"{', '.join(scenarios)} ({implementation})"
+def _places(places: dict[str, list[str]], core: Sequence[str]) -> str:
+    together: dict[str, list[str]] = {}
+    for name, scenarios in places.items():
+        together.setdefault(scenario_words(scenarios, core), []).append(name)
+    return "; ".join(f"{scenarios} ({', '.join(names)})" for scenarios, names in together.items())
 
 
 def _column(report: Report, entry: Implementation, scenarios: Sequence[str]) -> Column:
-    name = f"{entry.name} (default)" if entry.default else entry.name
     detail = STATUS[entry.status][1] if entry.basis is None else BASIS_WORDS[entry.basis]
-    return Column((name,), detail, tuple(cell_text(report, entry.name, scenario) for scenario in scenarios))
+    detail += ", default" if entry.default else ""
+    return Column((entry.name,), detail, tuple(cell_text(report, entry.name, scenario) for scenario in scenarios))
 
 
 def cell_text(report: Report, implementation: str, scenario: str) -> Text:
@@ -135,9 +154,14 @@ def cell_text(report: Report, implementation: str, scenario: str) -> Text:
     if not cells:
         symbol, word, colour = VERDICT[Verdict.NOT_RUN]
         return Text(f"{symbol} {word}", style=colour)
+    if all(cell.reason == IS_REFERENCE for cell in cells):
+        symbol, _, colour = VERDICT[Verdict.NOT_APPLICABLE]
+        return Text(f"{symbol} reference", style=colour)
     verdict = next(v for v in _ORDER if any(cell.verdict is v for cell in cells))
     shown = [cell for cell in cells if cell.verdict is verdict]
     symbol, word, colour = VERDICT[verdict]
+    if verdict is Verdict.ERROR and _broken(report, implementation, scenario):
+        symbol, colour = SEVERITY[_severity(report, implementation, scenario, BROKEN)]
     if verdict is Verdict.MISMATCH:
         slugs = sorted(
             {cell.difference or word for cell in shown}, key=lambda slug: _rank(report, implementation, scenario, slug)
@@ -185,17 +209,22 @@ def _scenario_label(name: str) -> str:
     return f"  {name}"
 
 
-def _table(report: Report, scenarios: Sequence[str], block: Sequence[Column]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False, header_style="bold")
+def _table(report: Report, scenarios: Sequence[str], block: Sequence[Column], room: int) -> Table:
+    natural = [max(map(len, (*column.heading, *column.texts))) for column in block]
+    gap, sizes = _widths(block, room) or (1, natural)
+    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, gap), show_edge=False, header_style="")
     table.add_column("", no_wrap=True)
-    for column in block:
-        names = [(f"{name}\n", "bold") for name in column.names]
-        table.add_column(Text.assemble(*names, (column.detail, "not bold dim")), no_wrap=True, vertical="bottom")
+    headings = [Text("\n").join([fit.broken(line, size) for line in c.heading]) for c, size in zip(block, sizes)]
+    tallest = max(heading.plain.count("\n") for heading in headings)
+    for heading in headings:
+        # rich's own vertical alignment would also move the cells.
+        table.add_column(Text("\n" * (tallest - heading.plain.count("\n"))) + heading, no_wrap=True, overflow="fold")
     group = None
     for index, scenario in enumerate(scenarios):
         core = scenario in report.core_scenarios
         if core != group:
             group = core
             table.add_row(Text("core" if core else "opt-in", style="dim"))
-        table.add_row(_scenario_label(scenario), *(column.texts[index] for column in block))
+        cells = (fit.broken(column.texts[index], size) for column, size in zip(block, sizes))
+        table.add_row(_scenario_label(scenario), *cells)
     return table

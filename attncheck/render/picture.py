@@ -42,27 +42,36 @@ class Crop:
 
 
 def picture(
-    declared: KeepMask, effective: KeepMask, *, colour: bool, unicode: bool = True, first_query: int | None = None
+    declared: KeepMask,
+    effective: KeepMask,
+    *,
+    colour: bool,
+    unicode: bool = True,
+    first_query: int | None = None,
+    width: int = 80,
 ) -> list[Text]:
     """Lines of a picture, [] when the masks are equal or of different shapes.
 
     With colour one character holds two queries (upper half block); without it one character is one cell.
-    first_query: token index of the first differing row, for the labels (the row's own index when None).
+    first_query: token index of the first differing row, for the labels (the row's own index when None). width: room in
+    characters.
     """
     if (declared.q_len, declared.kv_len) != (effective.q_len, effective.kv_len) or declared == effective:
         return []
-    crop = crop_around(declared, effective, ROWS if colour and unicode else PLAIN_ROWS)
     offset = 0 if first_query is None else first_query - _first_row(declared, effective)
+    gap = "   "
+    label_room = len(f"query {declared.q_len - 1 + offset}") + 1
+    columns = min(COLUMNS, (width - label_room - len(gap)) // 2)
+    crop = crop_around(declared, effective, ROWS if colour and unicode else PLAIN_ROWS, columns)
     left = [
         [_cell(declared, declared, i, j) for j in range(crop.left, crop.right)] for i in range(crop.top, crop.bottom)
     ]
     right = [
         [_cell(declared, effective, i, j) for j in range(crop.left, crop.right)] for i in range(crop.top, crop.bottom)
     ]
-    width = max(crop.right - crop.left, len("effective"))
+    panel = max(crop.right - crop.left, len("effective"))
     margin = len(f"query {crop.bottom - 1 + offset}") + 1
-    gap = "   "
-    lines = [Text(" " * margin + "declared".ljust(width) + gap + "effective", style="dim")]
+    lines = [Text(" " * margin + "declared".ljust(panel) + gap + "effective", style="dim")]
     per_line = 2 if colour and unicode else 1
     for row in range(0, len(left), per_line):
         label = (
@@ -74,23 +83,23 @@ def picture(
         for block, pad in ((left, gap), (right, "")):
             below = block[row + 1] if per_line == 2 and row + 1 < len(block) else None
             line.append_text(_line(block[row], below, colour=colour, unicode=unicode))
-            line.append(" " * (width - (crop.right - crop.left)) + pad)
+            line.append(" " * (panel - (crop.right - crop.left)) + pad)
         line.rstrip()
         lines.append(line)
     keys = f"keys {crop.left}-{crop.right - 1}"
-    below_keys = " " * margin + keys.ljust(width) + gap
+    below_keys = " " * margin + keys.ljust(panel) + gap
     lines.append(Text.assemble((below_keys, "dim"), _legend(right, colour, unicode)))
     return lines
 
 
-def crop_around(declared: KeepMask, effective: KeepMask, rows: int = ROWS) -> Crop:
-    """At most rows x COLUMNS cells that hold the first difference in reading order, a few rows above it included."""
+def crop_around(declared: KeepMask, effective: KeepMask, rows: int = ROWS, columns: int = COLUMNS) -> Crop:
+    """At most rows x columns cells that hold the first difference in reading order, a few rows above it included."""
     row = _first_row(declared, effective)
     wrong = declared.rows[row] ^ effective.rows[row]
     column = (wrong & -wrong).bit_length() - 1
     top = max(0, min(row - 2, declared.q_len - rows))
-    left = max(0, min(column - COLUMNS // 2, declared.kv_len - COLUMNS))
-    return Crop(top, min(top + rows, declared.q_len), left, min(left + COLUMNS, declared.kv_len))
+    left = max(0, min(column - columns // 2, declared.kv_len - columns))
+    return Crop(top, min(top + rows, declared.q_len), left, min(left + columns, declared.kv_len))
 
 
 def _first_row(declared: KeepMask, effective: KeepMask) -> int:
@@ -113,7 +122,9 @@ def _line(upper: list[Cell], lower: list[Cell] | None, *, colour: bool, unicode:
             line.append((_CHARACTERS if unicode else _ASCII)[cell] * count, style=_COLOURS[cell] if colour else "")
         else:
             ground = _COLOURS[below] if below is not None else None
-            line.append("▀" * count, style=RichStyle(color=_COLOURS[cell], bgcolor=ground))
+            # Equal halves in one piece: two that touch leave a hairline in many fonts and in exported pictures.
+            block = "█" if below is cell else "▀"
+            line.append(block * count, style=RichStyle(color=_COLOURS[cell], bgcolor=ground))
     return line
 
 

@@ -1,4 +1,4 @@
-"""Takes the user's home, user name, host name and tokens out of a report before anything is rendered."""
+"""Takes the user's home, user name, host name, tokens and control characters out of a report before it is rendered."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ _TOKENS = re.compile(
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{12,}"
 )
 _URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+#: Control characters, which would act on the reader's terminal, and bytes of file names that are no text.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHORTEST_HOST = 4
 
 
@@ -69,8 +71,12 @@ def current_person() -> Person:
 
 
 def redact(text: str, person: Person | None = None) -> str:
-    """The text with the home directory as `~`, and user, host and tokens as `<user>`, `<host>`, `<token>`."""
+    r"""The text with the home directory as `~`, and user, host and tokens as `<user>`, `<host>`, `<token>`.
+
+    Control characters and undecodable bytes, which a target or a config may hold, come out as `\x1b`.
+    """
     person = current_person() if person is None else person
+    text = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
     for secret in _secrets_of_environment():
         text = text.replace(secret, "<token>")
     text = _URL_LOGIN.sub("<token>@", _TOKENS.sub("<token>", text))

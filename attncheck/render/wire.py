@@ -72,11 +72,12 @@ class Declared(TypedDict):
 
 
 class Group(TypedDict):
-    """Layers that declare the same."""
+    """Layers that declare the same. probed: the layer of the tiny model that stood for them, null for none."""
 
     part: str
     layers: list[int]
     declared: Declared
+    probed: Declared | None
 
 
 class NoteEntry(TypedDict):
@@ -179,6 +180,7 @@ class FindingEntry(TypedDict):
     slug: str
     severity: str
     message: str
+    headline: str
     implementation: str | None
     kernel: str
     part: str | None

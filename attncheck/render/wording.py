@@ -8,6 +8,7 @@ from itertools import pairwise
 from attncheck.report import Report
 from attncheck.semantics.observation import Basis, Reason
 from attncheck.semantics.spec import AttentionSpec, Bias, HeadMap, Part, Window
+from attncheck.verdicts import Model
 
 BASIS_WORDS = {Basis.MEASURED: "measured", Basis.PREDICTED: "predicted", Basis.STATIC: "static", None: "not run"}
 
@@ -21,6 +22,13 @@ def first_line(text: str) -> str:
     """The first line of a text; `...` says that there are more (a library's exception may bring a page of advice)."""
     lines = text.strip().splitlines()
     return "" if not lines else lines[0].rstrip() + (" ..." if len(lines) > 1 else "")
+
+
+def scenario_words(names: Sequence[str], core: Sequence[str]) -> str:
+    """`plain, packed`; `all core scenarios, packed` where each core one is among them."""
+    if len(core) > 1 and set(core) <= set(names):
+        return ", ".join(["all core scenarios", *(name for name in names if name not in core)])
+    return ", ".join(names)
 
 
 def layer_ranges(layers: Iterable[int]) -> str:
@@ -59,6 +67,25 @@ def declared_line(spec: AttentionSpec) -> str:
     if heads := _head_words(spec):
         words.append(heads)
     return ", ".join(words)
+
+
+def probed_sizes(model: Model) -> str:
+    """`window 4096 as 8, chunks of 8192 as 8`: sizes for which the probed model has another one; empty for none."""
+    words: list[str] = []
+    for group in model.groups:
+        if group.probed is None:
+            continue
+        real, tiny = group.spec.mask, group.probed.mask
+        if real.chunk is not None and real.chunk != tiny.chunk:
+            words.append(f"chunks of {real.chunk} as {tiny.chunk}")
+        left, tiny_left = real.window.left, tiny.window.left
+        if "window" in group.spec.unknown or left is None or tiny_left is None or left == tiny_left:
+            continue
+        if real.window.causal:
+            words.append(f"window {left + 1} as {tiny_left + 1}")
+        else:
+            words.append(f"reach {left} as {tiny_left}")
+    return ", ".join(dict.fromkeys(words))
 
 
 def _mask_words(spec: AttentionSpec) -> str:

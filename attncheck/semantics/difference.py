@@ -19,6 +19,9 @@ from attncheck.semantics.spec import MaskSpec, Part
 #: A share of declared keys this large must be missing, without any pattern, before it is called dropout.
 DROPOUT_SHARE = 0.02
 
+#: The reading that forbids only what the inputs forbid.
+_LOOSEST = Reading(None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -110,13 +113,13 @@ def compare(declared: MaskSpec, masks: LayerMasks) -> tuple[Difference, ...]:
 
 
 def compare_with(reference: LayerMasks, masks: LayerMasks) -> tuple[Difference, ...]:
-    """The same against another implementation's masks, for layers that declare nothing knowable."""
+    """The same against another implementation's masks, for layers that declare nothing knowable.
+
+    Heads that cannot be laid beside each other are passed over: see `comparable`.
+    """
     found = []
-    for heads, samples in masks.groups.items():
-        other = reference.groups.get(heads) or _samples_of(reference, heads)
-        if other is None or [frame.judged for frame, _ in other] != [frame.judged for frame, _ in samples]:
-            continue
-        if any(rows != rows_there for (_, rows), (_, rows_there) in zip(samples, other)):
+    for heads, samples, other in _beside(reference, masks):
+        if _same_queries(samples, other) and any(rows != there for (_, rows), (_, there) in zip(samples, other)):
             spec = infer(other)
             expected = [rows for _, rows in other]
             if spec is not None:
@@ -129,9 +132,32 @@ def compare_with(reference: LayerMasks, masks: LayerMasks) -> tuple[Difference, 
     return tuple(_merge(found))
 
 
-def differs(one: LayerMasks, other: LayerMasks) -> bool:
-    """True when two implementations gave different masks to some real token of the same layer."""
-    return bool(compare_with(one, other))
+def comparable(reference: LayerMasks, masks: LayerMasks) -> bool:
+    """True when all of `masks` was read for the same queries in `reference`: only then no difference means equal."""
+    pairs = _beside(reference, masks)
+    return bool(pairs) and all(_same_queries(samples, other) for _, samples, other in pairs)
+
+
+def beyond_inputs(masks: LayerMasks) -> tuple[Difference, ...]:
+    """Keys that no declaration can allow: padding, another document's, and those that the caller's mask hides.
+
+    All that can be held against a layer that declares nothing knowable; empty when it keeps to its inputs.
+    """
+    found = []
+    for heads, samples in masks.groups.items():
+        bounds = [rows_of(frame, _LOOSEST) for frame, _ in samples]
+        expected = [tuple(row & most for row, most in zip(rows, at)) for (_, rows), at in zip(samples, bounds)]
+        if any(rows != kept for (_, rows), kept in zip(samples, expected)):
+            named = (features(frame, _LOOSEST, kept, rows) for (frame, rows), kept in zip(samples, expected))
+            slugs = tuple(dict.fromkeys(slug for names in named for slug in names))
+            found.append(_difference(Explanation(slugs, None), heads, samples, expected, None))
+    return tuple(_merge(found))
+
+
+def looks_ahead(masks: LayerMasks) -> bool:
+    """True when some query sees a key after itself."""
+    samples = [sample for group in masks.groups.values() for sample in group]
+    return any(row >> query + 1 for frame, rows in samples for query, row in zip(frame.judged, rows))
 
 
 def _difference(
@@ -249,12 +275,23 @@ def _align(series: dict[tuple[int, ...], list[Sample]]) -> dict[tuple[int, ...],
     return {(): next(iter(groups.values()))} if len(groups) == 1 else groups
 
 
-def _samples_of(masks: LayerMasks, heads: tuple[int, ...]) -> tuple[Sample, ...] | None:
-    """The samples of a group of `masks` that contains all of `heads`; any group when the heads are not told apart."""
-    for group, samples in masks.groups.items():
-        if not group or set(heads) <= set(group):
-            return samples
-    return None
+def _beside(
+    reference: LayerMasks, masks: LayerMasks
+) -> list[tuple[tuple[int, ...], tuple[Sample, ...], tuple[Sample, ...]]]:
+    """The heads that a group of `masks` shares with one of `reference`, and the samples of both."""
+    found = []
+    for heads, samples in masks.groups.items():
+        for other_heads, other in reference.groups.items():
+            shared = tuple(head for head in heads if not other_heads or head in other_heads) if heads else other_heads
+            if shared or not (heads or other_heads):
+                found.append((shared, samples, other))
+    return found
+
+
+def _same_queries(samples: tuple[Sample, ...], other: tuple[Sample, ...]) -> bool:
+    """True when both were read for the same queries in the same way: a black box sees less than a live call shows."""
+    seen, there = ([(frame.judged, frame.black_box) for frame, _ in of] for of in (samples, other))
+    return seen == there
 
 
 def _merge(found: list[Difference]) -> list[Difference]:

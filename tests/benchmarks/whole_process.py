@@ -22,6 +22,7 @@ def hello(name: str = "world") -> None:
 app()
 """
 
+#: The tiny model that `compare` builds for Mistral, once, and one forward pass of 24 tokens.
 BARE = """
 import torch, transformers
 torch.set_num_threads(1)
@@ -32,39 +33,69 @@ with torch.no_grad():
     model(torch.arange(64, 88)[None])
 """
 
+OURS = """
+import runpy, sys
+sys.argv = ["attncheck", *{arguments!r}]
+runpy.run_module("attncheck", run_name="__main__", alter_sys=True)
+"""
+
+#: Makes a process tell its own peak memory, and that of the largest child that it waited for, when it ends.
+_TELLS = """
+import atexit, resource, sys
+peaks = lambda: [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+atexit.register(lambda: print(*peaks(), file=sys.__stderr__))
+"""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: CPU seconds (its children included) and peak memory in MB (of the largest process)."""
+    """One finished process: CPU seconds (its children included), and the peaks of it and of its worker in MB."""
 
     cpu: float
     peak: float
+    worker: float
+
+    @property
+    def memory(self) -> float:
+        """The sum of both peaks, which need not have come at the same time."""
+        return self.peak + self.worker
 
 
-def run(command: list[str]) -> Run:
-    """Run a command to its end; its output is thrown away."""
+def run(code: str) -> Run:
+    """Run Python code in a process of its own to its end. Exits when it fails: 0 and 1 are attncheck's good codes."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", _TELLS + code],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
     )
-    _, _, usage = os.wait4(process.pid, 0)
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1) or "Traceback" in said:
+        sys.exit(f"failed with {process.returncode}:\n{said}")
+    peak, worker = (int(kilobytes) / 1024 for kilobytes in said.split()[-2:])
     # wait4 counts the process and the children it has waited for itself.
-    return Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(usage.ru_utime + usage.ru_stime, peak, worker)
 
 
-def pair(name: str, ours: list[str], bare: list[str], repeat: int) -> None:
-    """Run two commands in turn and print the medians and their ratio."""
-    for command in (ours, bare):
-        run(command)
+def pair(name: str, arguments: list[str], bare: str, repeat: int) -> None:
+    """Run attncheck and the bare process in turn and print medians, and the median of the ratios of neighbours."""
+    ours = OURS.format(arguments=arguments)
+    for code in (ours, bare):  # once for the disk's cache
+        run(code)
     runs = [(run(ours), run(bare)) for _ in range(repeat)]
     cpu, bare_cpu = (statistics.median(r[i].cpu for r in runs) for i in (0, 1))
-    peak, bare_peak = (max(r[i].peak for r in runs) for i in (0, 1))
     ratio = statistics.median(a.cpu / b.cpu for a, b in runs)
+    most = max((a for a, _ in runs), key=lambda one: one.memory)
+    bare_peak = max(b.peak for _, b in runs)
     print(
-        f"{name:<52} {cpu:7.2f} s  {bare_cpu:7.2f} s  ratio {ratio:5.2f}   "
-        f"peak {peak:6.0f} MB  {bare_peak:6.0f} MB  (+{peak - bare_peak:.0f})",
+        f"{name}\n"
+        f"  CPU time  {cpu:6.2f} s  against {bare_cpu:6.2f} s: {ratio:.2f} times\n"
+        f"  memory    {most.memory:6.0f} MB against {bare_peak:6.0f} MB: {most.memory - bare_peak:+.0f} MB "
+        f"(attncheck {most.peak:.0f} MB and its worker {most.worker:.0f} MB)",
         flush=True,
     )
 
@@ -73,13 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
-    python, ours = [sys.executable], [sys.executable, "-m", "attncheck"]
-    print(f"{'CPU time, medians of ' + str(repeat):<52} {'attncheck':>9}  {'bare':>9}")
-    pair("--help / typer hello world", [*ours, "--help"], [*python, "-c", HELLO], repeat)
+    print(f"medians of {repeat} pairs")
+    pair("--help / a Typer hello world with rich", ["--help"], HELLO, repeat)
     pair(
-        "compare Mistral-7B, 3 implementations / one forward",
-        [*ours, "compare", "mistralai/Mistral-7B-v0.1", "--offline", "--impl", "eager,sdpa,flex_attention"],
-        [*python, "-c", BARE],
+        "compare Mistral-7B, three implementations, all scenarios / torch, transformers, one forward pass",
+        ["compare", "mistralai/Mistral-7B-v0.1", "--offline", "--impl", "eager,sdpa,flex_attention"],
+        BARE,
         repeat,
     )
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +43,13 @@ def sweep(command: Sequence[str], names: Sequence[str], batch: int, limit: float
             yield {"type": lost, "lost": why, "reasons": [why]}
             finished.add(lost)
         waiting = [name for name in waiting if name not in finished]
+
+
+def appender(result: Path) -> Callable[[Mapping[str, Any]], None]:
+    """How a child announces a type and gives its row: one JSON line, on disk when the call returns."""
+
+    def emit(row: Mapping[str, Any]) -> None:
+        with result.open("a") as sink:
+            sink.write(json.dumps(row) + "\n")
+
+    return emit

@@ -77,3 +77,46 @@ def test_every_limit_has_a_reason_and_a_range() -> None:
         assert len(limit.reason) > 10
     keys = [key for limit in LIMITS for key in limit.keys]
     assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "defaults", "says"),
+    [
+        (
+            {"num_attention_heads": 7},
+            {"hidden_size": 64},
+            "num_attention_heads is 7, which does not divide hidden_size 64",
+        ),
+        (
+            {"hidden_size": 65},
+            {"num_attention_heads": 4},
+            "num_attention_heads is 4, which does not divide hidden_size 65",
+        ),
+        (
+            {"num_attention_heads": 12},
+            {"num_key_value_heads": 8},
+            "num_key_value_heads is 8, which does not divide num_attention_heads 12",
+        ),
+        (
+            {"text_config": {"num_attention_heads": 7}},
+            {"text_config": {"hidden_size": 64}},
+            "text_config.num_attention_heads is 7",
+        ),
+        ({"num_attention_heads": 7}, {"hidden_size": 64, "head_dim": 16}, ""),
+        ({"num_attention_heads": 7, "kv_channels": 16}, {"hidden_size": 64}, ""),
+        ({"num_attention_heads": 7}, {"hidden_size": 64, "num_attention_heads": 7}, ""),
+        ({}, {"hidden_size": 64, "num_attention_heads": 7}, ""),
+        ({"vision_config": {"num_attention_heads": 7}}, {"vision_config": {"hidden_size": 64}}, ""),
+        ({"num_attention_heads": 7, "num_key_value_heads": None}, {"num_key_value_heads": 8}, ""),
+    ],
+)
+def test_values_are_held_against_the_defaults_that_they_meet(
+    keys: dict[str, Any], defaults: dict[str, Any], says: str
+) -> None:
+    check({"model_type": "m", **keys}, "config.json")
+    if not says:
+        check({"model_type": "m", **keys}, "config.json", defaults)
+        return
+    with pytest.raises(TargetError) as caught:
+        check({"model_type": "m", **keys}, "config.json", defaults)
+    assert says in caught.value.message

@@ -310,11 +310,51 @@ def test_bidirectional_conventions() -> None:
     assert windows(model("openai_privacy_filter", {}, sliding_window=8), Part.ENCODER)[0] == Window(8, 8)
 
 
-def test_any_other_bidirectional_window_is_unknown() -> None:
+def test_is_causal_false_has_the_convention_of_the_shared_mask_function_in_every_type() -> None:
     spec = model("qwen2", QWEN2, use_sliding_window=True, sliding_window=8, max_window_layers=2, is_causal=False)
-    assert [layer.unknown for layer in spec.layers] == [frozenset(), frozenset(), {"window"}, {"window"}]
+    assert windows(spec) == [FULL, FULL, Window(8, 8), Window(8, 8)]
+    gemma3 = model("gemma3_text", {"query_pre_attn_scalar": 16}, sliding_window=8, is_causal=False, head_dim=16)
+    assert windows(gemma3)[0] == Window(8, 8)  # "half" is the convention of its own switch
+
+
+def test_the_shared_mask_function_knows_no_other_spelling_of_the_window() -> None:
+    spec = model("gpt_neo", {}, window_size=8, attention_types=[[["local"], 4]], num_layers=4, is_causal=False)
+    assert [layer.unknown for layer in spec.layers] == [{"window"}] * 4
+
+
+def test_is_causal_false_switches_the_decoder_of_an_encoder_decoder_too() -> None:
+    for model_type in ("bart", "whisper"):
+        spec = model(model_type, {}, is_causal=False, encoder_layers=1, decoder_layers=1, d_model=64)
+        assert windows(spec, Part.DECODER) == [FULL]
+        assert windows(model(model_type, {}, decoder_layers=1, d_model=64), Part.DECODER) == [CAUSAL]
+    nested = t5gemma()
+    nested["decoder"] = {**nested["decoder"], "is_causal": False}
+    assert windows(declare(nested, {}), Part.DECODER)[0] == Window(8, 8)
+
+
+def test_is_causal_false_switches_a_bert_that_is_a_decoder() -> None:
+    assert windows(model("bert", {}, is_decoder=True, num_hidden_layers=1), Part.DECODER) == [CAUSAL]
+    assert windows(model("bert", {}, is_decoder=True, is_causal=False, num_hidden_layers=1), Part.DECODER) == [FULL]
+
+
+def test_any_other_bidirectional_window_is_unknown() -> None:
     gemma2 = model("gemma2", {"query_pre_attn_scalar": 16}, sliding_window=8, use_bidirectional_attention=True)
     assert [layer.unknown for layer in gemma2.layers] == [{"window"}, frozenset()] * 2
+
+
+def test_the_window_of_leds_encoder_is_not_its_decoders() -> None:
+    spec = model("led", {}, attention_window=[512, 512], encoder_layers=2, decoder_layers=2, d_model=64)
+    assert [layer.unknown for layer in spec.of_part(Part.ENCODER)] == [{"window"}] * 2
+    assert all(layer.mask_known and layer.mask.window == CAUSAL for layer in spec.of_part(Part.DECODER))
+    assert all(layer.mask_known and layer.mask.window == FULL for layer in spec.of_part(Part.CROSS))
+
+
+@pytest.mark.parametrize("model_type", ["seamless_m4t", "seamless_m4t_v2"])
+def test_the_text_stacks_of_seamless_are_those_of_an_encoder_decoder(model_type: str) -> None:
+    spec = model(model_type, {"is_encoder_decoder": True}, encoder_layers=1, decoder_layers=1)
+    parts = (Part.ENCODER, Part.DECODER, Part.CROSS)
+    assert [windows(spec, part) for part in parts] == [[FULL], [CAUSAL], [FULL]]
+    assert unknown(spec) == set()
 
 
 def t5gemma(**keys: Any) -> dict[str, Any]:

@@ -128,8 +128,8 @@ def test_settings_are_ready_to_paste():
         'model = AutoModelForCausalLM.from_pretrained("mistralai/Mistral-7B-v0.1", attn_implementation="sdpa")',
         'model.set_attn_implementation("sdpa")',
     ]
-    per_part = transformers.settings("sdpa", kind="text", sub_configs={"text_config": "eager"})
-    assert per_part.settings[0].value == '{"": "sdpa", "text_config": "eager"}'
+    per_part = transformers.settings("sdpa", kind="text", sub_config="text_config")
+    assert per_part.settings[0].value == '{"text_config": "sdpa"}'
     for setting in (*recommendation.settings, *per_part.settings):
         compile(setting.paste, "paste", "exec")
     assert len(transformers.settings("eager", version="4.53.0").settings) == 1

@@ -21,6 +21,7 @@ from transformers.models.mvp.modeling_mvp import MvpForConditionalGeneration
 
 from attncheck.probe.reading.blackbox import NotMeasurable, observe
 from attncheck.probe.reading.blocks import blocks
+from attncheck.probe.tiny import build as tiny
 from attncheck.semantics.layout import Layout, left_padded, right_padded, sequence
 from attncheck.semantics.mask import declared_mask, judged_rows
 from attncheck.semantics.observation import Method
@@ -141,3 +142,10 @@ def test_the_repeated_blocks_are_found_not_the_lists_inside_them() -> None:
     found = blocks(model, Part.DECODER)
     assert [block.module for block in found] == list(model.transformer.h)
     assert [block.index for block in found] == [0, 1]
+
+
+def test_the_blocks_of_a_vision_tower_are_not_those_of_the_text() -> None:
+    made = tiny.build({"model_type": "git"})
+    assert isinstance(made, tiny.TinyModel)
+    model = made.instantiate("eager")
+    assert [block.module for block in blocks(model, Part.DECODER)] == list(model.git.encoder.layer)

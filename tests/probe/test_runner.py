@@ -222,6 +222,30 @@ def test_an_encoders_whole_output_goes_back_in():
     assert all(isinstance(r.outcome, Observed) for r in found.values()), found
 
 
+def test_tokens_are_fed_in_a_form_of_which_views_can_be_taken():
+    # Generation feeds contiguous tokens; this type takes views of them, also of a batch of two.
+    found = runs(tiny("kosmos-2"), "eager", "decode")
+    assert all(isinstance(r.outcome, Observed) for r in found.values()), found
+
+
+def test_every_part_of_the_default_encoder_decoder_is_there():
+    model = tiny("encoder-decoder")
+    for key, result in runs(model, "eager", *CORE).items():
+        assert difference(model, result) == (0, 0), key
+        assert isinstance(result.outcome, Observed)
+        assert {call.part for call in result.outcome.calls} == {Part.ENCODER, Part.DECODER, Part.CROSS}
+
+
+def test_is_causal_false_reaches_as_far_as_is_declared():
+    for model_type in ("gemma3_text", "gpt_oss", "whisper"):
+        model = tiny(model_type)
+        for key, result in runs(model, "eager", "bidirectional").items():
+            if ("is_causal", False) in result.overrides:
+                assert difference(model, result) == (0, 0), (model_type, key)
+                spec = oracle.declare({**model.info.config, **dict(result.overrides)}, None)
+                assert all(layer.mask_known for layer in spec.of_part(Part.DECODER))
+
+
 def test_a_flag_that_is_a_word_is_set_to_one():
     found = runs(tiny("gemma4_text"), "eager", "bidirectional")
     assert all(isinstance(r.outcome, Observed) for r in found.values()), found

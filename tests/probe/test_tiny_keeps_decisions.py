@@ -55,3 +55,20 @@ def test_declared_decisions_survive(checkpoint: str) -> None:
     assert isinstance(model, TinyModel), model
     assert decisions(model.info.config) == decisions(entry.config)
     assert model.info.num_layers <= 12
+
+
+@pytest.mark.parametrize("model_type", ["encoder-decoder", "t5gemma", "bart", "led", "whisper"])
+def test_declared_decisions_of_class_defaults_survive(model_type: str) -> None:
+    """What a wrapper class passes to a missing sub-config (a decoder's `is_decoder`) is part of the declaration."""
+    config = {"model_type": model_type}
+    model = tiny.build(config)
+    assert isinstance(model, TinyModel), model
+    assert decisions(model.info.config) == decisions(config)
+
+
+def test_the_decoder_of_an_encoder_decoder_is_built_as_one() -> None:
+    model = tiny.build({"model_type": "encoder-decoder"})
+    assert isinstance(model, TinyModel), model
+    decoder = model.instantiate("eager").config.decoder
+    assert decoder.is_decoder is True
+    assert decoder.add_cross_attention is True

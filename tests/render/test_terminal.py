@@ -7,12 +7,13 @@ import dataclasses
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from attncheck.findings import Severity
 from attncheck.render import interface
 from attncheck.render.interface import Style
 from attncheck.report import Report
 from attncheck.semantics.observation import Basis
-from attncheck.semantics.spec import Part
-from attncheck.verdicts import Cell, Implementation, Status, Verdict
+from attncheck.semantics.spec import Part, Window
+from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Status, Verdict
 from tests import builders, sample_reports
 
 PAGES = {
@@ -72,7 +73,7 @@ def test_a_scenario_without_a_cell_is_not_run() -> None:
     report = sample_reports.faulty_report()
     missing = tuple(cell for cell in report.matrix if (cell.implementation, cell.scenario) != ("sdpa", "decode"))
     line = next(
-        line for line in page(dataclasses.replace(report, matrix=missing)).splitlines() if line.startswith("    decode")
+        line for line in page(dataclasses.replace(report, matrix=missing)).splitlines() if line.startswith("  decode ")
     )
     assert "NOT RUN" in line
 
@@ -109,7 +110,7 @@ def test_findings_of_a_slug_are_grouped_and_errors_come_first() -> None:
     text = page(dataclasses.replace(report, findings=report.findings[::-1]))
     assert text.count("error  window-ignored") == 1
     assert text.index("window-off-by-one  ATC") < text.index("config-not-honoured  ATC")
-    assert "plain, left-pad, right-pad, decode," in page(report)
+    assert "all core scenarios" in page(report)
 
 
 def test_settings_to_paste_stay_on_one_line() -> None:
@@ -118,10 +119,92 @@ def test_settings_to_paste_stay_on_one_line() -> None:
 
 
 def test_the_summary_counts_and_gives_the_exit_code() -> None:
-    *_, last, more = page(sample_reports.faulty_report(), width=120).strip().splitlines()
-    assert last.startswith("6 errors, 0 warnings, 1 note")
-    assert last.endswith("exit 1")
+    *_, last, readings, more = page(sample_reports.faulty_report(), width=120).strip().splitlines()
+    assert last == "6 errors, 0 warnings, 1 note · exit 1"
+    assert readings.startswith("35 readings: 25 right, 6 wrong")
     assert more == "more: attncheck explain window-ignored"
+
+
+def test_the_verdict_stands_below_the_title() -> None:
+    _, verdict, count, empty, *_ = page(sample_reports.healthy_report(), width=120).splitlines()
+    assert verdict == "✓ core: all 6 implementations right (3 measured, 3 predicted)"
+    assert count == "! 0 errors, 8 warnings (2 kinds) in opt-in features"
+    assert not empty
+    _, verdict, count, *_ = page(sample_reports.faulty_report(), width=200).splitlines()
+    assert verdict.startswith(
+        "✗ core: flash_attention_2 wrong: window-ignored, window-off-by-one (predicted); my_kernel broke"
+    )
+    assert verdict.endswith("eager, sdpa right (measured); flex_attention rejected")
+    assert count == "✗ 6 errors (2 kinds), 0 warnings, 1 note"
+
+
+def test_the_verdict_of_what_never_ran_is_no_praise() -> None:
+    _, verdict, *_ = page(sample_reports.silent_report(), width=120).splitlines()
+    assert verdict == "? core: all 6 implementations without a verdict"
+
+
+def test_an_opt_in_scenario_with_errors_gets_a_verdict_of_its_own() -> None:
+    report = sample_reports.healthy_report()
+    asked = tuple(dataclasses.replace(f, severity=Severity.ERROR) for f in report.findings if f.scenario == "packed")
+    text = page(dataclasses.replace(report, findings=asked), width=120)
+    assert "✗ packed: eager, sdpa wrong: packing-leak (measured); flex_attention" in text
+    assert "✓ core: all 6 implementations right" in text
+
+
+def test_part_of_an_implementation_without_a_verdict_is_not_right() -> None:
+    report = sample_reports.faulty_report()
+    cells = (
+        Cell("eager", "plain", "", Part.DECODER, (0,), Verdict.OK, Basis.MEASURED),
+        Cell("eager", "plain", "", Part.CROSS, (0,), Verdict.UNKNOWN, Basis.MEASURED, reason="window unknown"),
+    )
+    eager = report.implementations[:1]
+    text = page(dataclasses.replace(report, matrix=cells, findings=(), implementations=eager))
+    assert "✓ plain: eager right as far as it could be read (measured)" in text
+
+
+def test_warnings_are_short_and_only_the_first_has_a_picture() -> None:
+    text = page(sample_reports.healthy_report())
+    assert text.count("leaked: seen, not declared") == 1
+    short = text.split("! warning  mask-dropped")[1].split("Recommended")[0]
+    assert "declared query 12 sees 5 keys · effective query 12 sees 8 keys" in short
+    assert "attn_implementation" not in short
+    assert len(short.strip().splitlines()) <= 7
+
+
+def test_a_warning_that_repeats_an_error_is_one_line_of_it() -> None:
+    report = sample_reports.faulty_report()
+    again = dataclasses.replace(report.findings[0], severity=Severity.WARNING, scenario="packed")
+    text = page(dataclasses.replace(report, findings=(*report.findings, again)), width=120)
+    assert "! warning" not in text
+    assert "the same in opt-in features: predicted: flash_attention_2 · packed" in text
+
+
+def test_the_evidence_is_not_said_twice() -> None:
+    report = sample_reports.faulty_report()
+    words = "The window is not applied: declared 8 keys: own token and 7 back, effective 24 keys"
+    finding = dataclasses.replace(report.findings[0], message=words, headline="The window is not applied")
+    text = page(dataclasses.replace(report, findings=(finding,)), width=120)
+    assert text.count("8 keys: own token and 7 back") == 1
+
+
+def test_sizes_that_the_probe_shrank_are_said_once() -> None:
+    report = sample_reports.healthy_report()
+    assert report.model is not None
+    (group,) = report.model.groups
+    probed = dataclasses.replace(group, probed=builders.spec(window=Window(7, 0)))
+    text = page(dataclasses.replace(report, model=dataclasses.replace(report.model, groups=(probed,))))
+    assert text.count("window 4096 as 8") == 1
+
+
+def test_the_reference_of_the_others_is_no_unknown() -> None:
+    report = sample_reports.faulty_report()
+    cells = (
+        Cell("eager", "position-jump", "", None, (0,), Verdict.UNKNOWN, Basis.MEASURED, reason=IS_REFERENCE),
+        Cell("sdpa", "position-jump", "", None, (0,), Verdict.OK, Basis.MEASURED),
+    )
+    text = page(dataclasses.replace(report, matrix=cells, findings=(), implementations=report.implementations[:2]))
+    assert "– reference" in text
+    assert "unknown" not in text.split("Declared against effective")[1]
 
 
 def test_an_implementation_without_any_cell_is_not_forgotten() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from attncheck.semantics.difference import Difference, compare, compare_with, gather
+from attncheck.semantics.difference import Difference, comparable, compare, compare_with, gather
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, Row, documents, left_padded, sequence
 from attncheck.semantics.mask import declared_mask
@@ -267,3 +267,23 @@ def test_without_a_declaration_eager_is_the_reference(
 ) -> None:
     one, two = (gather(runs.calls(spec, PLAIN), PLAIN, None, Part.DECODER) for spec in (eager, other))
     assert slugs(*compare_with(one, two)) == expected
+
+
+def test_heads_that_differ_under_eager_are_compared_one_by_one() -> None:
+    """An implementation that gives all heads one mask cannot hide behind the eager heads that have the same."""
+    eager = gather(runs.calls(WINDOWED, PLAIN, heads=(1, 3), declared=CAUSAL), PLAIN, None, Part.DECODER)
+    other = gather(runs.calls(CAUSAL, PLAIN), PLAIN, None, Part.DECODER)
+    assert comparable(eager, other)
+    (found,) = compare_with(eager, other)
+    assert (found.slugs, found.heads) == (("window-ignored",), (1, 3))
+
+
+def test_what_was_not_read_in_the_same_way_is_not_comparable() -> None:
+    read = gather(runs.calls(CAUSAL, PLAIN), PLAIN, None, Part.DECODER)
+    outside = [replace(call, method=Method.PERTURBATION) for call in runs.calls(CAUSAL, PLAIN)]
+    (call,) = runs.calls(CAUSAL, PLAIN)
+    unreadable = gather([replace(call, q_len=23)], PLAIN, None, Part.DECODER)
+    broken = gather([replace(call, nan_rows=((0, 3),))], PLAIN, None, Part.DECODER)
+    assert comparable(read, read)
+    for reference in (gather(outside, PLAIN, None, Part.DECODER), unreadable, broken):
+        assert not comparable(reference, read)

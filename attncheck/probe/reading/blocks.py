@@ -7,6 +7,8 @@ from typing import Any
 
 from attncheck.semantics.spec import Part
 
+#: Words in the path of a stack that does not read text.
+_OTHER_SENSES = ("vision", "visual", "image", "audio")
 _ATTENDS = ("attention", "attn", "mixer", "rwkv", "mamba")
 
 
@@ -38,7 +40,7 @@ def _lists(model: Any) -> list[tuple[str, list[Any]]]:
 
     found: list[tuple[str, list[Any]]] = []
     for path, module in model.named_modules():
-        if not isinstance(module, ModuleList) or len(module) == 0:
+        if not isinstance(module, ModuleList) or len(module) == 0 or any(word in path for word in _OTHER_SENSES):
             continue
         entries = list(module)
         inside = any(path.startswith(f"{outer}.") for outer, _ in found)

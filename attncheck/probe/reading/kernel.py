@@ -16,16 +16,18 @@ Call = Callable[[Tensor, Tensor, Tensor], Tensor]
 _WORD = 62  # bits of a keep row that fit a signed 64-bit integer with room for the sign
 
 
-def probability(call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """P, batch x heads x queries x keys, float32 (float64 if the callable is), in ceil(keys / head_dim_v) calls.
+def probability(call: Call, query: Tensor, key: Tensor, value: Tensor, width: int | None = None) -> Tensor:
+    """P, batch x heads x queries x keys, float32 (float64 if the callable is), in ceil(keys / width) calls.
 
-    value: gives shape, dtype and device only. Attention returns `P V`; where V holds one-hot rows, output columns are
-    columns of P. Raises ValueError when the output has another shape than attention has.
+    value: gives shape, dtype and device only. width: of the values fed, head_dim_v by default. Attention returns `P V`;
+    where V holds one-hot rows, output columns are columns of P. Raises ValueError when the output has another shape
+    than attention has.
     """
-    keys, width = value.shape[2], value.shape[3]
+    keys, width = value.shape[2], width or value.shape[3]
+    blank = value if width == value.shape[3] else value.new_empty((*value.shape[:3], width))
     columns = []
     for first in range(0, keys, width):
-        output = call(query, key, _identity(value, first))
+        output = call(query, key, _identity(blank, first))
         if output.shape != (*query.shape[:3], width):
             raise ValueError(f"attention gave {tuple(output.shape)}, expected {(*query.shape[:3], width)}")
         columns.append(output[..., : min(width, keys - first)])

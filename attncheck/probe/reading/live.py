@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attncheck.probe.reading import kernel, sdpa_kernels, seam
+from attncheck.probe.reading import flex_masks, kernel, logits, sdpa_kernels, seam
 from attncheck.probe.reading.place import Places
 from attncheck.probe.reading.replay import Replay, random_state_kept
 from attncheck.probe.reading.requested import MaskReader, requested
@@ -112,9 +112,11 @@ class _Session:
             self.recorder.reached += 1
             self.recorder.used.add(name)
             try:
-                output = function(module, query, key, value, *mask, *rest, **kwargs)
-                replay = Replay(function, module, query, key, value, mask, rest, kwargs, self.seed, self.made)
-                self._read(name, replay, output)
+                with flex_masks.evaluated_once(name):
+                    output = function(module, query, key, value, *mask, *rest, **kwargs)
+                    given = query, key, value, mask, rest, _loud(kwargs), self.seed, self.made
+                    replay = Replay(function, module, *given, any_width=flex_masks.any_value_width(name))
+                    self._read(name, replay, output)
             finally:
                 self.busy = False
             return output
@@ -189,6 +191,12 @@ class _Session:
             return
         if used:
             self.recorder.kernels.add(used)
+
+
+def _loud(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for repeated calls: as passed, but for a learned bias too faint to be seen."""
+    bias = kwargs.get("position_bias")
+    return {**kwargs, "position_bias": logits.widened(bias)} if isinstance(bias, torch.Tensor) else kwargs
 
 
 def _broken(replay: Replay, output: Any) -> tuple[tuple[int, int], ...]:

@@ -14,6 +14,15 @@ RAISED = 16.0
 _CHANNEL_SIZE = 4.0
 
 
+def widened(bias: Tensor) -> Tensor:
+    """A learned bias with a spread of at least 1, which an untrained model's may lack by far.
+
+    Half precision cannot show whether a bias of 0.02 was added; the same bias scaled up, it can.
+    """
+    spread = float(bias.float().std())
+    return bias / spread if 0 < spread < 1 else bias
+
+
 def flat(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Queries of zero: every visible key of a row gets the same probability, so nothing can underflow."""
     return torch.zeros_like(query), torch.zeros_like(key)

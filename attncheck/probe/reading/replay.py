@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ class Replay:
 
     function: the real attention function. query, key, value: as passed (batch x heads x tokens x width); they give
     shapes, layout, dtype and device. given_mask: the mask argument, or
-    nothing. rest, kwargs: the other arguments. seed: of synthetic inputs.
+    nothing. rest, kwargs: the other arguments. seed: of synthetic inputs. made: those made so far, shared by the calls
+    of a probe. any_width: values may be wider than the call's own, so that one repetition reads all keys.
     """
 
     function: Callable[..., Any]
@@ -40,6 +41,7 @@ class Replay:
     kwargs: Mapping[str, Any]
     seed: int
     made: dict[Any, Any] = field(default_factory=dict)
+    any_width: bool = False
 
     @property
     def mask(self) -> Any:
@@ -74,11 +76,11 @@ class Replay:
 
     def flat_matrix(self) -> Tensor:
         """P with all logits equal before the mask."""
-        return kernel.probability(self.call, *self.flat_inputs(), self.value)
+        return self._probability(*self.flat_inputs())
 
     def spread_matrix(self) -> Tensor:
         """P with scaled logits of about N(0, 1)."""
-        return kernel.probability(self.call, *self.spread_inputs(), self.value)
+        return self._probability(*self.spread_inputs())
 
     def flat_inputs(self) -> tuple[Tensor, Tensor]:
         """Synthetic query and key, see `logits.flat`."""
@@ -114,7 +116,7 @@ class Replay:
         begun = scalars.start(first, known)
         scale = self._near(begun.scale)
         lifted = self.spread_inputs(logits.RAISED, scale)
-        raised = kernel.probability(self.call, *lifted, self.value)
+        raised = self._probability(*lifted)
         known = replace(known, lift=logits.RAISED / scale, rows=known.rows & self.judged(raised, empty))
         second = scalars.Reading(_dots(*lifted, kv_heads), raised.double())
         limits = tolerances(str(self.query.dtype).removeprefix("torch."))
@@ -144,6 +146,12 @@ class Replay:
         """Name of the kernel below sdpa that the implementation picks by itself, "" where there is none."""
         query, key = self.flat_inputs()
         return sdpa_kernels.ran(lambda: self.silent(query, key, torch.zeros_like(self.value)), implementation)
+
+    def _probability(self, query: Tensor, key: Tensor) -> Tensor:
+        if self.any_width and self.value.shape[2] > self.value.shape[3]:
+            with suppress(Exception):  # a function that insists on its own width gets it below
+                return kernel.probability(self.call, query, key, self.value, self.value.shape[2])
+        return kernel.probability(self.call, query, key, self.value)
 
     def _near(self, measured: float) -> float:
         """The scale to design the raised reading with, so that it lifts by the full base even where the scale is wrong.

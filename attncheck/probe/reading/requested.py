@@ -97,7 +97,8 @@ def dense_keep(mask: Any, query: Tensor, key: Tensor) -> Tensor | None:
     from torch.nn.attention.flex_attention import create_mask
 
     with torch.no_grad():
-        keep = create_mask(rule, query.shape[0], 1, query.shape[2], key.shape[2], device=str(query.device))
+        # For all heads, as the call itself asks: what it was answered can be reused then.
+        keep = create_mask(rule, *query.shape[:3], key.shape[2], device=str(query.device))
     return keep.bool()
 
 

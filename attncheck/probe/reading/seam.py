@@ -27,12 +27,13 @@ def replaced(model: Any, stand_in: Callable[[str, Function], Function]) -> Itera
     """
     undo: list[Callable[[], None]] = []
     try:
-        for storage in _storages(model):
+        modules = _python_modules(model)
+        for storage in _storages(modules):
             for name, function in list(storage.items()):
                 if callable(function):
                     storage[name] = stand_in(name, function)
                     undo.append(_setter(storage, name, function))
-        for module in _python_modules(model):
+        for module in modules:
             for name, function in list(vars(module).items()):
                 if name.endswith(EAGER_SUFFIX) and callable(function):
                     setattr(module, name, stand_in("eager", function))
@@ -43,15 +44,16 @@ def replaced(model: Any, stand_in: Callable[[str, Function], Function]) -> Itera
             restore()
 
 
-def _storages(model: Any) -> list[MutableMapping[str, Function]]:
+def _storages(modules: list[ModuleType]) -> list[MutableMapping[str, Function]]:
     """The dictionaries behind the attention mappings: the library's, and those that modeling files keep."""
     import transformers.modeling_utils as library
 
     mappings = [getattr(library, "ALL_ATTENTION_FUNCTIONS", None)]
     interface = getattr(library, "AttentionInterface", None)
     if interface is not None:
-        for module in _python_modules(model):
-            mappings += [value for value in vars(module).values() if isinstance(value, interface)]
+        for module in modules:
+            # Not isinstance: for every global of every module, that of an abstract class would take milliseconds.
+            mappings += [value for value in vars(module).values() if interface in type(value).__mro__]
     found: dict[int, MutableMapping[str, Function]] = {}
     for mapping in mappings:
         if isinstance(mapping, dict):

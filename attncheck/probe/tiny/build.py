@@ -261,6 +261,7 @@ def _info(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung, mo
         takes_position_ids="position_ids" in arguments,
         takes_cache=bool({"past_key_values", "cache_params"} & set(arguments)),
         rung=rung.name,
+        path=found.path,
         notes=_notes(found, rung),
     )
 

@@ -52,8 +52,21 @@ def find(config: Config, trust_remote_code: bool = False) -> Target:
     except UnknownModelType:
         return _remote(config, model_type, trust_remote_code)
     path, level, cls = _text_level(config, top)
+    level = {**level, **_filled_in(level, cls)}
     kind, model = _model(cls, level, top, model_type, bool(path))
     return Target(model_type, level, cls, model, top, kind, path, library.defaults(cls, level))
+
+
+def _filled_in(level: Config, cls: Any) -> dict[str, Config]:
+    """Missing sub-configs with what the class would pass to them (a decoder's `is_decoder`).
+
+    Said outright, because a shrunken config has the sub-config, and the class passes nothing to one that is there.
+    """
+    return {
+        key: {"model_type": model_type, **arguments}
+        for key, (model_type, arguments) in library.sub_config_types(cls).items()
+        if arguments and level.get(key) is None
+    }
 
 
 def _text_level(config: Config, cls: Any) -> tuple[tuple[str, ...], Config, Any]:
@@ -67,7 +80,8 @@ def _text_level(config: Config, cls: Any) -> tuple[tuple[str, ...], Config, Any]
             return tuple(path), level, cls
         given = level.get(key)
         model_type, arguments = subs[key]
-        sub = library.sub_class(cls, key, str((given or {}).get("model_type") or model_type))
+        own_type = given.get("model_type") if isinstance(given, Mapping) else None
+        sub = library.sub_class(cls, key, str(own_type or model_type))
         if sub is None:
             return tuple(path), level, cls
         inner = dict(given) if isinstance(given, Mapping) else {**arguments, **_flat(level, sub, cls)}

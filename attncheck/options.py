@@ -1,0 +1,153 @@
+"""The options of the command line: names, help texts, and the panels in which help shows them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Use(str, Enum):
+    """What the model will be used for."""
+
+    GENERATE = "generate"
+    TRAIN = "train"
+
+
+class Device(str, Enum):
+    """Where probes run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Dtype(str, Enum):
+    """Number format of the probes."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class FailOn(str, Enum):
+    """Lowest severity that makes a command exit with 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NEVER = "never"
+
+
+#: Where help would print a type: a flag takes no value.
+FLAG = " "
+TARGET_PANEL = "The model"
+USE_PANEL = "What you will do with it"
+PROBE_PANEL = "What is probed"
+REPORT_PANEL = "Report"
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="NAME", help="terminal, json; a wrong name lists them all.", rich_help_panel=REPORT_PANEL
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write the report there.", rich_help_panel=REPORT_PANEL),
+]
+Fail = Annotated[
+    FailOn,
+    typer.Option(
+        metavar="LEVEL", help="error, warning or never: what makes the exit code 1.", rich_help_panel=REPORT_PANEL
+    ),
+]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="Import this module first; it may register attention functions. Repeatable.",
+        rich_help_panel=PROBE_PANEL,
+    ),
+]
+Target = Annotated[
+    str, typer.Argument(metavar="TARGET", help="Hub id, directory, config.json, or a model type such as qwen2.")
+]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a config key. Repeatable; dots reach sub-configs.",
+        rich_help_panel=TARGET_PANEL,
+    ),
+]
+AssignUnknown = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-unknown",
+        metavar="KEY=VALUE",
+        help="The same for a key nobody knows, unchecked.",
+        rich_help_panel=TARGET_PANEL,
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Revision of a hub target.", rich_help_panel=TARGET_PANEL)
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", metavar=FLAG, help="Never use the network.", rich_help_panel=TARGET_PANEL)
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", metavar=FLAG, help="Run the target's own code.", rich_help_panel=TARGET_PANEL),
+]
+UseFor = Annotated[
+    Use,
+    typer.Option(
+        metavar="USE", help="generate or train; train makes gradient errors count.", rich_help_panel=USE_PANEL
+    ),
+]
+Packing = Annotated[
+    bool,
+    typer.Option(
+        "--packing", metavar=FLAG, help="You pack several documents into a sequence.", rich_help_panel=USE_PANEL
+    ),
+]
+SeqLen = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Longest sequence you will run. Default: what the checkpoint says.",
+        rich_help_panel=USE_PANEL,
+    ),
+]
+Impl = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B",
+        help="Implementations, e.g. sdpa,flash_attention_2. Default: all that apply.",
+        rich_help_panel=PROBE_PANEL,
+    ),
+]
+Scenarios = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B",
+        help="Scenarios, e.g. plain,decode; what you name counts as used. Default: all that apply.",
+        rich_help_panel=PROBE_PANEL,
+    ),
+]
+DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="auto, cpu or cuda.", rich_help_panel=PROBE_PANEL)]
+DtypeName = Annotated[
+    Dtype | None,
+    typer.Option(
+        metavar="NAME",
+        help="float32, bfloat16 or float16. Default: float32 on CPU, bfloat16 on CUDA.",
+        rich_help_panel=PROBE_PANEL,
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of one scenario.", rich_help_panel=PROBE_PANEL)
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of weights and inputs.", rich_help_panel=PROBE_PANEL)]
