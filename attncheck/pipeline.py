@@ -163,9 +163,7 @@ def _measure(
     built = prober.build(Build(target.config, target.remote_code))
     if isinstance(built, NotBuilt):
         why = NotRun("no tiny model of this type could be built: " + "; ".join(reason.text for reason in built.reasons))
-        runs = [
-            ScenarioRun(name, scenario, "", Basis.MEASURED, why) for name in decisions for scenario in probe.scenarios
-        ]
+        runs = [run for name in decisions for run in _not_run(name, probe.scenarios, why)]
         return _Measured(None, decisions, runs)
     runs = [
         run
@@ -183,11 +181,22 @@ def _run(prober: Prober, decision: Decision, request: Probe, progress: Progress)
     if isinstance(decision, Redirected):
         if decision.contract is None:
             why = NotRun(f"transformers would run {decision.actual} instead, whose call contract is not known")
-            return [ScenarioRun(name, scenario, "", Basis.PREDICTED, why) for scenario in request.scenarios]
+            return _not_run(name, request.scenarios, why)
         request = replace(request, implementation=decision.contract)
-    if isinstance(decision, Unavailable | Redirected):
-        request = replace(request, device="cpu")  # only the documented contract can answer, in plain torch
-    return [replace(run, implementation=name) for run in prober.probe(request, progress)]
+    if not isinstance(decision, Unavailable | Redirected):
+        return list(prober.probe(request, progress))
+    request = replace(request, device="cpu")  # only the documented contract can answer, in plain torch
+    # Of a worker that died nobody hears on what the run rested.
+    return [replace(run, implementation=name, basis=Basis.PREDICTED) for run in prober.probe(request, progress)]
+
+
+def _not_run(name: str, asked: Sequence[str], why: NotRun) -> list[ScenarioRun]:
+    """One run a scenario that nobody tried."""
+    return [
+        ScenarioRun(name, scenario.name, "", Basis.MEASURED, why, core=scenario.core)
+        for scenario in scenarios()
+        if scenario.name in asked
+    ]
 
 
 def _inputs(target: _Target, measured: _Measured, options: CompareOptions, dtype: str) -> checks.Inputs:

@@ -71,6 +71,8 @@ def _fallbacks(case: Case) -> Iterator[Finding]:
             yield _fallback(name, other, why, None, Basis.STATIC)
     told: set[tuple[str, str]] = set()
     for run in case.inputs.runs:
+        if run.implementation in case.inputs.replaced:
+            continue  # told above; what ran here is only the contract that stands for the replacement
         used = run.outcome.used_implementation if isinstance(run.outcome, Observed) else ""
         if used not in ("", run.implementation) and (run.implementation, run.scenario) not in told:
             told.add((run.implementation, run.scenario))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
-from attncheck.checks.views import is_measure, real_layers, unseen
+from attncheck.checks.views import is_measure, real_layers, uncovered, unseen
 from attncheck.semantics.difference import comparable
 from attncheck.semantics.observation import (
     Basis,
     Crashed,
+    Method,
     NotApplicable,
     NotRun,
     Observed,
@@ -28,10 +29,18 @@ def cells(inputs: Inputs, seen: Sequence[View], issues: Mapping[int, Sequence[Is
     of_run: dict[int, list[View]] = {}
     for view in seen:
         of_run.setdefault(id(view.run), []).append(view)
+    missing: dict[Part, tuple[int, ...]] = {}
+    for spec in uncovered(inputs):
+        missing[spec.part] = (*missing.get(spec.part, ()), spec.layer)
+    alone = "no layer of the tiny model stands for these"
     found: list[Cell] = []
     for run in inputs.runs:
         if isinstance(run.outcome, Observed):
             found += _observed(run, of_run.get(id(run), []), issues, inputs)
+            found += [
+                Cell(run.implementation, run.scenario, run.variant, part, layers, Verdict.NOT_RUN, None, reason=alone)
+                for part, layers in missing.items()
+            ]
         else:
             verdict, reason = _without_observation(run)
             basis = run.basis if verdict is Verdict.ERROR else None
@@ -89,19 +98,40 @@ def _judge(view: View, issues: Sequence[Issue]) -> tuple[Verdict, str | None, st
     if not view.spec.mask_known:
         fields = ", ".join(sorted(view.spec.unknown & {"direction", "window", "chunk", "kind"}))
         return Verdict.UNKNOWN, None, f"declared {fields}: unknown{_words_on_eager(view)}"
+    if _terms_unread(view):
+        return (
+            Verdict.UNKNOWN,
+            None,
+            f"the mask is as declared; scale and other softmax terms could not be read{_why(view)}",
+        )
     return Verdict.OK, None, ""
 
 
 def _unread(view: View) -> str:
     """Why what was read is not enough to call the layer right; "" when it is."""
-    failures = view.run.outcome.failures if isinstance(view.run.outcome, Observed) else ()
-    why = f": {failures[0]}" if failures else ""
     steps = len(view.layout.steps)
     if missing := [str(step) for step in range(steps) if step not in view.masks.steps]:
-        return f"forward call {', '.join(missing)} of {steps} (from 0) could not be read{why}"
+        return f"forward call {', '.join(missing)} of {steps} (from 0) could not be read{_why(view)}"
     if view.run.scenario == "gradients" and any(call.gradient is None for call in view.calls):
-        return f"the backward of the call could not be read{why}"
+        return f"the backward of the call could not be read{_why(view)}"
     return ""
+
+
+def _terms_unread(view: View) -> bool:
+    """True where the probe of other layers or kernels of the run gave the softmax terms, or said that it failed."""
+    outcome = view.run.outcome
+    if not isinstance(outcome, Observed) or any(call.softmax is not None for call in view.calls):
+        return False
+    inside = all(call.method is Method.IDENTITY for call in view.calls)
+    tried = any(call.softmax is not None for call in outcome.calls) or any(
+        text.startswith("softmax terms") for text in outcome.failures
+    )
+    return inside and tried
+
+
+def _why(view: View) -> str:
+    failures = view.run.outcome.failures if isinstance(view.run.outcome, Observed) else ()
+    return f": {failures[0]}" if failures else ""
 
 
 def _beside_eager(view: View) -> tuple[Verdict, str | None, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from attncheck.checks.interface import Issue, View
 from attncheck.findings import Evidence
 from attncheck.semantics.difference import Difference
 from attncheck.semantics.mask import in_token_coordinates
-from attncheck.semantics.observation import CallObservation, Requested
+from attncheck.semantics.observation import CallObservation, Requested, SoftmaxObservation
 from attncheck.semantics.spec import Part
 
 FRAMEWORK = "the framework lost it"
@@ -32,6 +32,19 @@ def of_difference(view: View, difference: Difference) -> Evidence:
         effective_mask=difference.effective,
         figures=figures,
     )
+
+
+def first_shown(view: View, look: Callable[[CallObservation, SoftmaxObservation], Iterable[Issue]]) -> Iterator[Issue]:
+    """The first issue of each slug that `look` finds in a call with fitted softmax terms; none where no fit means much."""
+    if view.broken or view.dropout:
+        return
+    found: set[str] = set()
+    for call in view.calls:
+        if call.softmax is not None:
+            for issue in look(call, call.softmax):
+                if issue.slug not in found:
+                    found.add(issue.slug)
+                    yield issue
 
 
 def requested_line(view: View, difference: Difference) -> str:

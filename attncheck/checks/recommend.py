@@ -9,7 +9,7 @@ from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
 from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.semantics.observation import Basis, Observed, ScenarioRun
-from attncheck.verdicts import Cell, Implementation, Recommended, Status, Verdict
+from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Recommended, Status, Verdict
 
 #: Between implementations that are equally right: the one that needs the least memory and time on common hardware.
 _PREFERENCE = ("flash_attention_4", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager")
@@ -23,7 +23,7 @@ _TRAINING = ("plain", "left-pad", "right-pad", "gradients")
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """How an implementation does for the user's purpose. right: no error, and every needed scenario was seen right."""
+    """How an implementation does for the user's purpose. right: no error, and all of every needed scenario was seen right."""
 
     name: str
     right: bool
@@ -50,7 +50,8 @@ def ranked(
             continue
         seen = {cell.scenario for cell in cells}
         missing = tuple(name for name in needed if name not in seen)
-        ranks.append(Rank(entry.name, not wrong and not missing, missing, entry.basis, entry.default))
+        partly = any(_silent(cell) and cell.implementation == entry.name and cell.scenario in needed for cell in matrix)
+        ranks.append(Rank(entry.name, not (wrong or missing or partly), missing, entry.basis, entry.default))
     wrong_names = {f.implementation for f in findings if f.severity is Severity.ERROR}
     ranks.sort(
         key=lambda rank: (
@@ -93,6 +94,11 @@ def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[R
     if traps := _scenarios_with(Severity.WARNING, best.name, findings):
         words.append(f"mind {', '.join(traps)} if you use that")
     return Recommended(best.name, "; ".join(words), inputs.settings(best.name))
+
+
+def _silent(cell: Cell) -> bool:
+    """True for a cell without a verdict where one is wanted."""
+    return cell.verdict in (Verdict.UNKNOWN, Verdict.NOT_RUN) and cell.reason != IS_REFERENCE
 
 
 def _scenarios_with(severity: Severity, name: str, findings: Sequence[Finding]) -> list[str]:

@@ -34,7 +34,7 @@ def meeting(issue: Issue, inputs: Inputs) -> tuple[int, ...]:
     """The real layers whose window or chunk binds for some sequence of the user's length."""
     length = inputs.seq_len
     specs = [spec for spec in inputs.real.of_part(issue.view.part) if spec.layer in issue.view.real]
-    if length is None or issue.view.run.overrides or not specs:
+    if length is None or not specs:
         return issue.view.real or (issue.view.layer,)
     narrower = 1 if issue.slug == "window-off-by-one" and issue.evidence.missed else 0
     return tuple(spec.layer for spec in specs if binds(spec, length, narrower))

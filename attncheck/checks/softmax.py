@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from attncheck.checks.evidence import blame, of_scalar
+from attncheck.checks.evidence import blame, first_shown, of_scalar
 from attncheck.checks.interface import Inputs, Issue, RuleGroup, View
 from attncheck.findings import Rule
 from attncheck.semantics.observation import CallObservation, SoftmaxObservation
 from attncheck.semantics.spec import AttentionSpec, Bias
-from attncheck.semantics.tolerances import Tolerances
+from attncheck.semantics.tolerances import RAISED, Tolerances
 
 _MEASURED = "With chosen queries and keys, log P of the visible keys is fitted by scale, softcap, linear bias and sinks; the fitted value is compared with the declared one within the rounding of the dtype."
 
@@ -64,8 +64,6 @@ RULES = (
     ),
 )
 
-#: Where the offset of the softcap measurement puts the logits (see `Tolerances.softcap_ratio`).
-_RAISED = 16.0
 #: A relative change of a cap that is beyond any fit error, for caps so large that the ratio hardly moves.
 _CAP_CHANGE = 0.1
 #: How far a fitted sink may lie from the parameter, in units of the row-sum tolerance.
@@ -76,15 +74,7 @@ _FAINT_SINK = -4.0
 
 def judge(view: View, inputs: Inputs) -> Iterator[Issue]:
     """The first call of the view that shows each fault."""
-    if view.broken or view.dropout:
-        return
-    found: set[str] = set()
-    for call in view.calls:
-        if call.softmax is not None:
-            for issue in _judge_call(view, call, call.softmax, inputs.tolerances):
-                if issue.slug not in found:
-                    found.add(issue.slug)
-                    yield issue
+    return first_shown(view, lambda call, fitted: _judge_call(view, call, fitted, inputs.tolerances))
 
 
 def residual_counts(spec: AttentionSpec, fitted: SoftmaxObservation) -> bool:
@@ -147,7 +137,7 @@ def _softcap(view: View, call: CallObservation, fitted: SoftmaxObservation, limi
 
 
 def _ratio(cap: float) -> float:
-    return 1 - math.tanh(_RAISED / cap) ** 2
+    return 1 - math.tanh(RAISED / cap) ** 2
 
 
 def _sinks(view: View, call: CallObservation, fitted: SoftmaxObservation, limits: Tolerances) -> Iterator[Issue]:

@@ -9,7 +9,6 @@ from attncheck.findings import Finding, Severity
 from attncheck.semantics.observation import Basis, Crashed, NotRun, Observed, Reason, Rejected, ScenarioRun
 from attncheck.verdicts import Cell, Implementation, Status, Verdict
 
-
 #: Verdicts that say something about an implementation.
 _JUDGED = (Verdict.OK, Verdict.MISMATCH)
 

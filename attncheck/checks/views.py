@@ -84,6 +84,12 @@ def real_layers(inputs: Inputs, tiny: AttentionSpec) -> tuple[AttentionSpec, ...
     return by_signature.get(wanted) or by_signature.get(wanted[:_MASK_FIELDS], ())
 
 
+def uncovered(inputs: Inputs) -> list[AttentionSpec]:
+    """The attention layers of the checkpoint that no layer of the tiny model stands for."""
+    covered = {(entry.part, entry.layer) for spec in inputs.tiny.layers for entry in real_layers(inputs, spec)}
+    return [spec for spec in inputs.real.layers if spec.attends and (spec.part, spec.layer) not in covered]
+
+
 @lru_cache(maxsize=64)
 def _by_signature(layers: tuple[AttentionSpec, ...]) -> dict[tuple[Any, ...], tuple[AttentionSpec, ...]]:
     found: dict[tuple[Any, ...], tuple[AttentionSpec, ...]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from attncheck.checks.evidence import blame, of_scalar
+from attncheck.checks.evidence import blame, first_shown, of_scalar
 from attncheck.checks.interface import Inputs, Issue, RuleGroup, View
 from attncheck.findings import Rule
 from attncheck.semantics.observation import CallObservation, SoftmaxObservation
@@ -50,15 +50,7 @@ _SLOPE_CHANGE = 0.05
 
 def judge(view: View, inputs: Inputs) -> Iterator[Issue]:
     """The first call of the view that shows each fault."""
-    if view.broken or view.dropout:
-        return
-    found: set[str] = set()
-    for call in view.calls:
-        if call.softmax is not None:
-            for issue in (*_bias(view, call, call.softmax), *_head_map(view, call, call.softmax)):
-                if issue.slug not in found:
-                    found.add(issue.slug)
-                    yield issue
+    return first_shown(view, lambda call, fitted: (*_bias(view, call, fitted), *_head_map(view, call, fitted)))
 
 
 def _bias(view: View, call: CallObservation, fitted: SoftmaxObservation) -> Iterator[Issue]:

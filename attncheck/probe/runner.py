@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 from attncheck.declared import oracle
@@ -90,6 +92,9 @@ class _Session:
 
     def _outcome(self, scenario: Scenario, variant: Variant) -> Outcome:
         with random_state_kept(torch.device(self._request.device)):
+            # big_bird and reformer draw from these in forward: the order of implementations must not matter.
+            random.seed(self._request.seed)
+            np.random.seed(self._request.seed)
             try:
                 model = self._model(variant.overrides)
             except Exception as error:

@@ -81,12 +81,13 @@ def redact(text: str, person: Person | None = None) -> str:
         text = text.replace(secret, "<token>")
     text = _URL_LOGIN.sub("<token>@", _TOKENS.sub("<token>", text))
     if len(person.home) > 1:
-        text = re.sub(re.escape(person.home) + r"(?=$|[\\/\s'\":;,)\]}])", "~", text)
+        text = re.sub(re.escape(person.home) + r"(?![\w-])", "~", text)
     text = re.sub(r"(?<![\w.~])(/home/|/Users/|[A-Za-z]:\\Users\\)(?!<)[^/\\\s'\":;,)\]}]+", r"\1<user>", text)
     if person.user:
         name = re.escape(person.user)
         # Only as a directory or before @host: as a plain word it may be part of a model id or of prose.
         text = re.sub(rf"(?<=[/\\]){name}(?=[/\\])|\b{name}(?=@)", "<user>", text)
+        text = re.sub(rf"(?<![\w.~>:/-])((?:/[^/\s'\"]+)*/){name}(?![\w-])", r"\1<user>", text)  # ends an absolute path
     if len(person.host) >= _SHORTEST_HOST and person.host != "localhost":
         text = re.sub(rf"(?<![\w-]){re.escape(person.host)}(?![\w-])", "<host>", text)
     return text

@@ -80,7 +80,8 @@ def _line(report: Report, scenarios: Sequence[str], label: str) -> Text:
 
 def _answer(report: Report, scenarios: Sequence[str]) -> tuple[str, Text]:
     """The worst state of any implementation in these scenarios, and the sentence about all of them."""
-    entries = [entry for entry in report.implementations if entry.status not in (Status.REJECTED, Status.NOT_RUN)]
+    silent = [entry for entry in report.implementations if entry.status is Status.NOT_RUN and entry.basis is None]
+    entries = [entry for entry in report.implementations if entry.status is not Status.REJECTED and entry not in silent]
     refused = [entry.name for entry in report.implementations if entry.status is Status.REJECTED]
     states: dict[tuple[str, str], list[Implementation]] = {}
     for entry in entries:

@@ -158,7 +158,7 @@ class Rejected:
 class Crashed:
     """The probe broke: an exception nobody announced, a dead or hanging worker. A result, not an error of the run.
 
-    kind: "exception", "signal", "timeout", "memory".
+    kind: "exception", "signal" (died of one), "exit" (ended by itself), "timeout", "memory".
     """
 
     kind: str

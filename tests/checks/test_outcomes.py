@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from attncheck.findings import Recommendation, Setting, Severity
 from attncheck.semantics.observation import (
     Basis,
     Crashed,
+    GradientObservation,
     NotApplicable,
     NotRun,
     Observed,
@@ -24,7 +26,7 @@ from attncheck.semantics.observation import (
 from attncheck.semantics.spec import Part
 from attncheck.verdicts import Status, Verdict
 from tests import runs
-from tests.runs import PLAIN, layer, model
+from tests.runs import DECODE_8, PLAIN, layer, model
 
 SPEC = layer()
 TINY = model(SPEC)
@@ -151,11 +153,61 @@ def test_the_default_is_marked() -> None:
 
 
 def test_training_needs_its_own_scenarios() -> None:
-    made = (good("eager"), good("eager", "gradients", core=False), good("sdpa"))
+    backward = runs.calls(SPEC, PLAIN, gradient=GradientObservation(0.0, 0.0, 0.0))
+    gradients = runs.run(backward, implementation="eager", scenario="gradients", core=False)
+    made = (good("eager"), gradients, good("sdpa"))
     options = Options(use="train")
     conclusion = checks.evaluate(runs.inputs(TINY, *made, default="sdpa", options=options))
     assert conclusion.recommended is not None
     assert conclusion.recommended.implementation == "eager"
+
+
+def verdict_of(made: ScenarioRun) -> tuple[Verdict, str, Status]:
+    conclusion = checks.evaluate(runs.inputs(TINY, made))
+    (cell,) = conclusion.cells
+    return cell.verdict, cell.reason, conclusion.implementations[0].status
+
+
+def test_layers_that_the_tiny_model_leaves_out_are_not_run() -> None:
+    real = model(SPEC, layer(7))
+    conclusion = checks.evaluate(runs.inputs(TINY, good("eager"), real=real))
+    assert {cell.layers: cell.verdict for cell in conclusion.cells} == {(0,): Verdict.OK, (1,): Verdict.NOT_RUN}
+
+
+def test_a_forward_call_that_was_not_read_is_not_ok() -> None:
+    read = tuple(call for call in runs.calls(SPEC, DECODE_8) if call.step != 2)
+    outcome = Observed(read, failures=("it returns nothing",))
+    verdict, reason, status = verdict_of(runs.run(outcome, DECODE_8, scenario="decode"))
+    assert (verdict, status) == (Verdict.NOT_RUN, Status.NOT_RUN)
+    assert reason == "forward call 2 of 4 (from 0) could not be read: it returns nothing"
+
+
+def test_a_backward_that_was_not_read_is_not_ok() -> None:
+    outcome = Observed(GOOD, failures=("backward not read: RuntimeError: no rule",))
+    verdict, reason, status = verdict_of(runs.run(outcome, scenario="gradients", core=False))
+    assert (verdict, status) == (Verdict.NOT_RUN, Status.NOT_RUN)
+    assert "no rule" in reason
+
+
+def test_softmax_terms_that_were_not_read_are_not_ok() -> None:
+    outcome = Observed(GOOD, failures=("softmax terms not read: ValueError: another shape",))
+    verdict, reason, status = verdict_of(runs.run(outcome))
+    assert (verdict, status) == (Verdict.UNKNOWN, Status.NOT_RUN)
+    assert "another shape" in reason
+
+
+@pytest.mark.parametrize("wrong", ["nan", "queries"])
+def test_where_eager_cannot_be_compared_nobody_is_called_the_same(wrong: str) -> None:
+    (call,) = GOOD
+    spoilt = replace(call, nan_rows=((0, 3),)) if wrong == "nan" else replace(call, q_len=23)
+    made = [
+        runs.run(Observed(calls), implementation=name, scenario="position-jump", core=False, truth=False)
+        for name, calls in (("eager", (spoilt,)), ("sdpa", GOOD))
+    ]
+    conclusion = checks.evaluate(runs.inputs(TINY, *made))
+    (cell,) = [cell for cell in conclusion.cells if cell.implementation == "sdpa"]
+    assert cell.verdict is Verdict.UNKNOWN
+    assert "cannot be compared" in cell.reason
 
 
 def test_rules_have_codes_slugs_and_documentation() -> None:

@@ -24,6 +24,9 @@ TOKEN = "hf_" + "a1B2c3D4" * 4
         ("/home/bob/x and /Users/carol/y", "/home/<user>/x and /Users/<user>/y"),
         (r"C:\Users\dora\x", r"C:\Users\<user>\x"),
         ("/data/alice/checkpoints", "/data/<user>/checkpoints"),
+        ("no config.json in /data/alice.", "no config.json in /data/<user>."),
+        ("/alice", "/<user>"),
+        ("https://hub.example/meta/alice", "https://hub.example/meta/alice"),
         ("alice@deep-thought: refused", "<user>@<host>: refused"),
         ("alice/llama-7b", "alice/llama-7b"),
         ("cannot reach deep-thought", "cannot reach <host>"),
@@ -36,6 +39,13 @@ TOKEN = "hf_" + "a1B2c3D4" * 4
 )
 def test_texts(text: str, expected: str) -> None:
     assert redact.redact(text, ALICE) == expected
+
+
+def test_a_home_outside_of_home_is_found_wherever_its_path_ends() -> None:
+    person = Person("/data/people/al", "", "")
+    for text in ("/data/people/al.", "`/data/people/al`", "/data/people/al|x"):
+        assert "people" not in redact.redact(text, person)
+    assert redact.redact("/data/people/alex", person) == "/data/people/alex"
 
 
 def test_secrets_of_the_environment_are_recognised_by_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:

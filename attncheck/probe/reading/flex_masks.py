@@ -12,6 +12,8 @@ from torch import Tensor
 from attncheck.probe.forward_only import uncompiled
 
 FLEX = "flex_attention"
+#: torch's own switch for uncompiled runs: the operator is called directly, without asking the compiler to do nothing.
+_WITHOUT_COMPILER = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
 
 
 @contextmanager
@@ -49,11 +51,15 @@ def evaluated_once(implementation: str) -> Iterator[None]:
 
         return once
 
-    flex_attention._vmap_for_bhqkv = lift
+    changes = {"_vmap_for_bhqkv": lift, _WITHOUT_COMPILER: True}
+    before = {name: getattr(flex_attention, name) for name in changes if hasattr(flex_attention, name)}
     try:
+        for name in before:
+            setattr(flex_attention, name, changes[name])
         yield
     finally:
-        flex_attention._vmap_for_bhqkv = usual
+        for name, value in before.items():
+            setattr(flex_attention, name, value)
 
 
 def any_value_width(implementation: str) -> bool:

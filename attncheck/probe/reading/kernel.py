@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable
+from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -12,8 +15,6 @@ from attncheck.semantics.observation import HeadMask
 
 #: (query, key, value), each batch x heads x tokens x width, to the output, batch x heads x queries x head_dim_v.
 Call = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-_WORD = 62  # bits of a keep row that fit a signed 64-bit integer with room for the sign
 
 
 def probability(call: Call, query: Tensor, key: Tensor, value: Tensor, width: int | None = None) -> Tensor:
@@ -54,13 +55,20 @@ def head_map(call: Call, query: Tensor, key: Tensor, value: Tensor) -> tuple[int
 
 def head_masks(matrix: Tensor) -> tuple[HeadMask, ...]:
     """The masks in P, exact: a key is visible when its probability is above zero. Equal heads of a row share one."""
-    visible = (matrix > 0).cpu()
-    batch, heads, queries, keys = visible.shape
+    visible = (matrix > 0).cpu().numpy()
+    return _head_masks(visible.tobytes(), visible.shape)
+
+
+@functools.lru_cache(maxsize=256)  # the layers and forward passes of a probe show the same few masks again and again
+def _head_masks(cells: bytes, shape: tuple[int, int, int, int]) -> tuple[HeadMask, ...]:
+    """cells: one byte each, batch x heads x queries x keys."""
+    batch, heads, queries, keys = shape
     if heads == 0:
         return ()
+    visible = numpy.frombuffer(cells, dtype=numpy.bool_).reshape(shape)
     alike = bool((visible == visible[:, :1]).all())
     read = visible[:, :1] if alike else visible
-    words = bitsets(read.reshape(-1, keys))
+    words = _bitsets(read.reshape(-1, keys))
     masks = []
     for row in range(batch):
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -74,13 +82,12 @@ def head_masks(matrix: Tensor) -> tuple[HeadMask, ...]:
 
 def bitsets(visible: Tensor) -> list[int]:
     """Rows x keys of booleans to one integer a row; bit j is key j."""
-    keys = visible.shape[-1]
-    words: list[int] = [0] * visible.shape[0]
-    for first in range(0, keys, _WORD):
-        part = visible[:, first : first + _WORD].to(torch.int64)
-        packed: Iterable[int] = (part << torch.arange(part.shape[1], device=part.device)).sum(-1).tolist()
-        words = [low | high << first for low, high in zip(words, packed)]
-    return words
+    return _bitsets(visible.cpu().numpy())
+
+
+def _bitsets(visible: numpy.ndarray[Any, Any]) -> list[int]:
+    packed = numpy.packbits(visible, axis=-1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 
 def broken_rows(output: Tensor) -> tuple[tuple[int, int], ...]:

@@ -7,10 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-#: How far a raised reading lifts every scaled logit. Softmax cannot see a constant; tanh can: a cap of 50 flattens the
-#: slope by 10 % here, far above every dtype's noise, and logits near 16 still leave fp16 and bf16 enough digits.
-RAISED = 16.0
-
 _CHANNEL_SIZE = 4.0
 
 
@@ -19,7 +15,7 @@ def widened(bias: Tensor) -> Tensor:
 
     Half precision cannot show whether a bias of 0.02 was added; the same bias scaled up, it can.
     """
-    spread = float(bias.float().std())
+    spread = float(bias.detach().float().std())
     return bias / spread if 0 < spread < 1 else bias
 
 

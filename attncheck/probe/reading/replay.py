@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from attncheck.probe.reading import gradients, kernel, logits, scalars, sdpa_ker
 from attncheck.probe.reading.reference import Terms, interleaved
 from attncheck.probe.reading.requested import additive_bias, given_sinks
 from attncheck.semantics.observation import GradientObservation, SoftmaxObservation
-from attncheck.semantics.tolerances import tolerances
+from attncheck.semantics.tolerances import RAISED, tolerances
 
 #: Arguments that the repeated call must not see: a paged cache would be updated twice, and weights are not wanted.
 _DROPPED = ("cache", "output_attentions")
@@ -107,7 +109,7 @@ class Replay:
         kv_heads = found or interleaved(self.query.shape[1], self.key.shape[1])
         first = scalars.Reading(_dots(*self.spread_inputs(), kv_heads), plain.double())
         known = scalars.Known(
-            lift=logits.RAISED / self.scale,
+            lift=RAISED / self.scale,
             bias=additive_bias(self.mask, self.kwargs, self.key),
             sinks=given_sinks(self.module, self.kwargs),
             rows=self.judged(plain, empty),
@@ -115,9 +117,9 @@ class Replay:
         )
         begun = scalars.start(first, known)
         scale = self._near(begun.scale)
-        lifted = self.spread_inputs(logits.RAISED, scale)
+        lifted = self.spread_inputs(RAISED, scale)
         raised = self._probability(*lifted)
-        known = replace(known, lift=logits.RAISED / scale, rows=known.rows & self.judged(raised, empty))
+        known = replace(known, lift=RAISED / scale, rows=known.rows & self.judged(raised, empty))
         second = scalars.Reading(_dots(*lifted, kv_heads), raised.double())
         limits = tolerances(str(self.query.dtype).removeprefix("torch."))
         return scalars.fit(first, second, begun, known, limits, found), _unstable(plain, raised, known.rows)
@@ -186,12 +188,14 @@ class Replay:
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Put torch's random state of the CPU, and of this device, back as it was."""
-    cpu = torch.get_rng_state()
+    """Put the random states of Python, numpy, torch's CPU and this device back as they were."""
+    python, arrays, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
         yield
     finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state(cuda, device)
