@@ -95,11 +95,6 @@ def test_a_command_that_does_not_exist_would_be_seen() -> None:
         group.commands["compare"].make_context("compare", ["qwen2", "--no-such-option"])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("marker", ["<!-- accuracy -->", "<!-- speed -->"])
-def test_figures_have_their_place(marker: str) -> None:
-    assert README.count(marker) == 1
-
-
 def test_files_that_are_linked_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).is_file(), target

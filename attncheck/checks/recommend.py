@@ -84,7 +84,8 @@ def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[R
             f"wrong in the fewest scenarios, but wrong in {', '.join(wrong[best.name])}: follow the findings' advice there"
         ]
     elif best.right:
-        words = [f"{best.basis.value} right in all scenarios of {use}"]
+        where = "the scenarios asked for" if inputs.options.scenarios else f"all scenarios of {use}"
+        words = [f"{best.basis.value} right in {where}"]
     else:
         words = [f"no error in what was {best.basis.value}"]
     if best.missing:
