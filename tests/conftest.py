@@ -37,3 +37,14 @@ def shared_worker(worker: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     monkeypatch.setattr(pipeline, "Prober", Shared)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where torch sees no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

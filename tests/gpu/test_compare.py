@@ -1,0 +1,60 @@
+"""The main job on a CUDA device: kernels are measured there, and what only the contract predicted elsewhere is seen."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.gpu
+
+ROOT = Path(__file__).parents[2]
+with_flash_attn = pytest.mark.skipif(find_spec("flash_attn") is None, reason="needs flash-attn")
+
+
+def compare(*arguments: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "attncheck", "compare", *arguments, "--device", "cuda", "--format", "json"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    return process.returncode, json.loads(process.stdout)
+
+
+def test_sdpa_kernels_of_the_gpu_are_read_one_by_one() -> None:
+    code, report = compare("mistral", "--set", "sliding_window=4096", "--impl", "sdpa", "--scenario", "plain,left-pad")
+    assert code == 0
+    cells = report["matrix"]
+    assert {cell["basis"] for cell in cells} == {"measured"}
+    assert {cell["verdict"] for cell in cells} == {"ok"}
+    assert {"math", "efficient"} <= {cell["kernel"] for cell in cells}
+
+
+@with_flash_attn
+def test_real_flash_attention_keeps_the_window_of_mistral() -> None:
+    code, report = compare(
+        "mistral", "--set", "sliding_window=4096", "--impl", "flash_attention_2", "--scenario", "plain"
+    )
+    assert code == 0
+    assert [(entry["basis"], entry["status"]) for entry in report["implementations"]] == [("measured", "ok")]
+
+
+@with_flash_attn
+def test_real_flash_attention_is_never_handed_the_window_of_qwen2_moe() -> None:
+    switches = ("--set", "use_sliding_window=true", "--set", "max_window_layers=1")
+    code, report = compare("qwen2_moe", *switches, "--impl", "eager,flash_attention_2", "--scenario", "plain")
+    assert code == 1
+    errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    assert {(e["slug"], e["implementation"], e["basis"]) for e in errors} == {
+        ("window-ignored", "flash_attention_2", "measured")
+    }
+
+
+@with_flash_attn
+def test_a_lost_gpu_context_ends_with_the_scenario_that_lost_it() -> None:
+    """A 4D mask handed to flash-attention trips a device-side assert, after which a process can do nothing more."""
+    _, report = compare("mistral", "--impl", "flash_attention_2", "--scenario", "custom-mask,gradients")
+    verdicts = {scenario: set() for scenario in ("custom-mask", "gradients")}
+    for cell in report["matrix"]:
+        verdicts[cell["scenario"]].add(cell["verdict"])
+    assert verdicts == {"custom-mask": {"error"}, "gradients": {"ok"}}, report["implementations"]
