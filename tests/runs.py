@@ -9,7 +9,6 @@ from typing import Any
 from attncheck.checks import Inputs
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, Row, documents, left_padded, right_padded, sequence
-from attncheck.semantics.mask import cross_mask, declared_mask
 from attncheck.semantics.observation import (
     Basis,
     CallObservation,
@@ -20,6 +19,7 @@ from attncheck.semantics.observation import (
     ScenarioRun,
 )
 from attncheck.semantics.spec import AttentionSpec, MaskSpec, ModelSpec, Part, SoftmaxSpec, Window
+from tests.plain_masks import cross_mask, declared_mask
 
 HEADS = 4
 Spoil = Callable[[KeepMask], KeepMask]
@@ -107,7 +107,6 @@ def calls(
                     "module": "Attention",
                     "method": Method.IDENTITY,
                     "q_len": stop - start,
-                    "kv_slots": masks[0].keep.kv_len,
                     "masks": tuple(masks),
                     "num_heads": HEADS,
                     "num_kv_heads": 2,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 
 from attncheck.declared import oracle
@@ -15,9 +13,9 @@ from attncheck.probe.feeding import Feeder, NotFeedable
 from attncheck.probe.flash import virtual as virtual_flash
 from attncheck.probe.forward_only import forward_only
 from attncheck.probe.protocol import Probe, Started
+from attncheck.probe.randomness import random_state_kept, seed_library_generators
 from attncheck.probe.reading import blackbox, sdpa_kernels
 from attncheck.probe.reading.live import Recorder, attention_probe
-from attncheck.probe.reading.replay import random_state_kept
 from attncheck.probe.refusal import first_sentence, outcome_of
 from attncheck.probe.scenario import Scenario, Stack, Variant, scenarios
 from attncheck.probe.subject import subject_of
@@ -92,9 +90,7 @@ class _Session:
 
     def _outcome(self, scenario: Scenario, variant: Variant) -> Outcome:
         with random_state_kept(torch.device(self._request.device)):
-            # big_bird and reformer draw from these in forward: the order of implementations must not matter.
-            random.seed(self._request.seed)
-            np.random.seed(self._request.seed)
+            seed_library_generators(self._request.seed)  # the order of implementations must not matter
             try:
                 model = self._model(variant.overrides)
             except Exception as error:

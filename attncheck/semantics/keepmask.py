@@ -45,25 +45,10 @@ class KeepMask:
         self._same_shape(other)
         return KeepMask(tuple(a & ~b for a, b in zip(self.rows, other.rows)), self.kv_len)
 
-    def both(self, other: KeepMask) -> KeepMask:
-        """The cells kept in both."""
-        self._same_shape(other)
-        return KeepMask(tuple(a & b for a, b in zip(self.rows, other.rows)), self.kv_len)
-
-    def either(self, other: KeepMask) -> KeepMask:
-        """The cells kept in at least one of the two."""
-        self._same_shape(other)
-        return KeepMask(tuple(a | b for a, b in zip(self.rows, other.rows)), self.kv_len)
-
     def only_rows(self, queries: Iterable[int]) -> KeepMask:
         """The same mask with every row outside `queries` emptied."""
         wanted = set(queries)
         return KeepMask(tuple(row if i in wanted else 0 for i, row in enumerate(self.rows)), self.kv_len)
-
-    def crop(self, start: int, stop: int, kv_len: int) -> KeepMask:
-        """Queries start..stop (exclusive) and the first `kv_len` keys."""
-        cut = (1 << kv_len) - 1
-        return KeepMask(tuple(row & cut for row in self.rows[start:stop]), kv_len)
 
     def reach(self, offset: int = 0, queries: Iterable[int] | None = None) -> tuple[int | None, int | None]:
         """Largest distances (left, right) from the diagonal `key == query + offset` to a kept key, None without any.

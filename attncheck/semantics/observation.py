@@ -45,7 +45,6 @@ class Requested:
     """
 
     mask_kind: str = "none"
-    mask_shape: tuple[int, ...] = ()
     mask: tuple[KeepMask, ...] = ()
     is_causal: bool | None = None
     sliding_window: int | None = None
@@ -99,7 +98,7 @@ class CallObservation:
 
     layer: index in its part (call order where the module carries no index). step: forward call inside the scenario.
     kernel: which kernel produced this reading ("" = the one the implementation picks by itself).
-    nan_rows: (batch row, query) pairs whose output holds NaN or Inf. kv_slots: keys handed to the kernel.
+    nan_rows: (batch row, query) pairs whose output holds NaN or Inf.
     unstable: share of the visible cells that were visible in one reading of the call and not in another (dropout at
     work); 0.0 where only one reading was made.
     """
@@ -110,7 +109,6 @@ class CallObservation:
     module: str
     method: Method
     q_len: int
-    kv_slots: int
     masks: tuple[HeadMask, ...]
     kernel: str = ""
     num_heads: int = 0

@@ -23,9 +23,9 @@ from attncheck.probe.reading.blackbox import NotMeasurable, observe
 from attncheck.probe.reading.blocks import blocks
 from attncheck.probe.tiny import build as tiny
 from attncheck.semantics.layout import Layout, left_padded, right_padded, sequence
-from attncheck.semantics.mask import declared_mask, judged_rows
 from attncheck.semantics.observation import Method
 from attncheck.semantics.spec import AttentionSpec, MaskSpec, Part, Window
+from tests.plain_masks import declared_mask, judged_rows
 
 CAUSAL = AttentionSpec(Part.DECODER, 0)
 LOCAL = AttentionSpec(Part.DECODER, 0, mask=MaskSpec(Window(7, 0)))

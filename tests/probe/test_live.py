@@ -34,10 +34,11 @@ from attncheck.probe.reading.live import Recorder, attention_probe
 from attncheck.probe.reading.reference import Terms, attention
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, left_padded, sequence
-from attncheck.semantics.mask import cross_mask, declared_mask, in_token_coordinates, judged_rows
+from attncheck.semantics.mask import in_token_coordinates
 from attncheck.semantics.observation import CallObservation, SoftmaxObservation
 from attncheck.semantics.spec import AttentionSpec, MaskSpec, Part, Window
 from attncheck.semantics.tolerances import tolerances
+from tests.plain_masks import cross_mask, declared_mask, judged_rows
 
 WINDOWED = AttentionSpec(Part.DECODER, 0, mask=MaskSpec(Window(7, 0)))
 CAUSAL = AttentionSpec(Part.DECODER, 0)

@@ -20,7 +20,7 @@ from attncheck.probe.protocol import Probe, Started
 from attncheck.probe.runner import run
 from attncheck.probe.scenario import DOCUMENTS, scenarios
 from attncheck.probe.tiny.build import TinyModel, build
-from attncheck.semantics.mask import cross_mask, declared_mask, in_token_coordinates, judged_rows
+from attncheck.semantics.mask import in_token_coordinates
 from attncheck.semantics.observation import (
     Basis,
     Crashed,
@@ -32,6 +32,7 @@ from attncheck.semantics.observation import (
     ScenarioRun,
 )
 from attncheck.semantics.spec import Part
+from tests.plain_masks import cross_mask, declared_mask, judged_rows
 
 ALL = tuple(scenario.name for scenario in scenarios())
 CORE = tuple(scenario.name for scenario in scenarios() if scenario.core)

@@ -24,9 +24,9 @@ from attncheck.probe.scenario import (
     scenarios,
 )
 from attncheck.semantics.layout import PAD
-from attncheck.semantics.mask import declared_mask
 from attncheck.semantics.observation import NotApplicable
 from attncheck.semantics.spec import AttentionSpec, MaskSpec, Part, Window
+from tests.plain_masks import declared_mask
 
 CORE = ["plain", "left-pad", "right-pad", "decode", "chunked-prefill"]
 OPT_IN = [

@@ -9,10 +9,10 @@ import pytest
 from attncheck.semantics.difference import Difference, comparable, compare, compare_with, gather
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, Row, documents, left_padded, sequence
-from attncheck.semantics.mask import declared_mask
 from attncheck.semantics.observation import Method
 from attncheck.semantics.spec import AttentionSpec, Part
 from tests import runs
+from tests.plain_masks import declared_mask
 from tests.runs import DECODE_8, DECODE_16, HEADS, LEFT_PAD, PACKED, PLAIN, PREFILL, RIGHT_PAD, layer, without_padding
 
 WINDOWED, CAUSAL, BOTH_WAYS, CHUNKED = layer(7), layer(), layer(8, 8), layer(None, 0, 8)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import PAD, Layout, Row
-from attncheck.semantics.mask import cross_mask, declared_mask, judged_rows
 from attncheck.semantics.reading import (
     Custom,
     Diagonal,
@@ -23,6 +22,7 @@ from attncheck.semantics.reading import (
 )
 from attncheck.semantics.spec import MaskSpec, Window
 from tests import runs
+from tests.plain_masks import cross_mask, declared_mask, judged_rows
 
 sides = st.one_of(st.none(), st.integers(0, 12))
 

@@ -62,7 +62,6 @@ def observe(
                 module=type(block.module).__name__,
                 method=Method.JACOBIAN if Method.JACOBIAN in methods else Method.PERTURBATION,
                 q_len=keep.q_len,
-                kv_slots=keep.kv_len,
                 masks=masks,
             )
         )

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from attncheck.probe.randomness import random_state_kept
 from attncheck.probe.reading import flex_masks, kernel, logits, sdpa_kernels, seam
 from attncheck.probe.reading.place import Places
-from attncheck.probe.reading.replay import Replay, random_state_kept
+from attncheck.probe.reading.replay import Replay
 from attncheck.probe.reading.requested import MaskReader, requested
 from attncheck.semantics.observation import CallObservation, Method, Requested
 from attncheck.semantics.spec import Part
@@ -165,7 +166,6 @@ class _Session:
                 module=type(replay.module).__name__,
                 method=Method.IDENTITY,
                 q_len=replay.query.shape[2],
-                kv_slots=replay.key.shape[2],
                 masks=kernel.head_masks(matrix),
                 kernel=chosen,
                 num_heads=replay.query.shape[1],

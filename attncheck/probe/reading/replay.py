@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,21 +182,6 @@ class Replay:
             self.made[key] = make()
         made: tuple[Tensor, Tensor] = self.made[key]
         return made
-
-
-@contextmanager
-def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Put the random states of Python, numpy, torch's CPU and this device back as they were."""
-    python, arrays, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
 
 
 def _dots(query: Tensor, key: Tensor, kv_heads: tuple[int, ...]) -> Tensor:

@@ -60,7 +60,6 @@ def requested(
     window = kwargs.get("sliding_window")
     return Requested(
         mask_kind=kind(mask),
-        mask_shape=tuple(int(size) for size in getattr(mask, "shape", ())),
         mask=reader.keep(mask, query, key),
         is_causal=None if causal is None else bool(causal),
         sliding_window=window if isinstance(window, int) else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -182,21 +181,18 @@ def _construct(config_class: Any, model_class: Any, raw: Mapping[str, Any], impl
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
     """Seeds the generators of torch (CPU: CUDA's are not drawn from), Python and numpy; restores them after."""
-    import numpy
     import torch
 
-    generator = torch.random.default_generator
-    saved = generator.get_state(), random.getstate(), numpy.random.get_state(), torch.get_default_dtype()
-    generator.manual_seed(SEED)
-    random.seed(SEED)
-    numpy.random.seed(SEED)
-    try:
-        yield
-    finally:
-        generator.set_state(saved[0])
-        random.setstate(saved[1])
-        numpy.random.set_state(saved[2])
-        torch.set_default_dtype(saved[3])
+    from attncheck.probe.randomness import random_state_kept, seed_library_generators
+
+    dtype = torch.get_default_dtype()
+    with random_state_kept():
+        torch.random.default_generator.manual_seed(SEED)
+        seed_library_generators(SEED)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def _share(model: Any) -> Any:
