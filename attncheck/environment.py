@@ -53,25 +53,71 @@ LIBRARIES: Mapping[str, str] = {
 }
 
 #: Environment variables that change which attention runs, which device it runs on, or where configs come from.
-#: A variable that is widely recommended but acts on nothing is left out on purpose.
+#: A variable that is widely recommended but acts on nothing stands in `INERT_VARIABLES`.
 ACTING_VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
+    "CUDA_VISIBLE_DEVICES",
+    "FLASH_ATTENTION_ARCH",
     "FLASH_ATTENTION_DETERMINISTIC",
     "FLASH_ATTENTION_TRITON_AMD_ENABLE",
     "HF_HUB_OFFLINE",
+    "NVIDIA_TF32_OVERRIDE",
+    "NVTE_ALLOW_NONDETERMINISTIC_ALGO",
     "NVTE_FLASH_ATTN",
+    "NVTE_FLASH_ATTN_V2",
+    "NVTE_FLASH_ATTN_V3",
+    "NVTE_FLASH_ATTN_V4",
     "NVTE_FUSED_ATTN",
+    "NVTE_FUSED_ATTN_USE_FAv2_BWD",
     "NVTE_UNFUSED_ATTN",
     "TORCHDYNAMO_DISABLE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "TORCH_ROCM_FA_PREFER_CK",
     "TRANSFORMERS_OFFLINE",
     "TRANSFORMERS_SDPA_FORCE_GQA",
     "UNSLOTH_COMPILE_DISABLE",
     "UNSLOTH_ENABLE_FLEX_ATTENTION",
     "UNSLOTH_FLASH_ATTENTION_IMPL",
+    "UNSLOTH_GEMMA4_FLASH_SLIDING",
+    "UNSLOTH_SDPA_CUDNN_BUCKET",
+    "UNSLOTH_SDPA_DECODE_CUDNN",
+    "UNSLOTH_SDPA_PACKED_SEGMENTS",
+    "UNSLOTH_SDPA_TRAIN_CUDNN",
     "USE_HUB_KERNELS",
+    "XFORMERS_FORCE_DISABLE_TRITON",
     "XFORMERS_IGNORE_FLASH_VERSION_CHECK",
+)
+
+#: Environment variables that people set although no library here reads them; `checks/variables.toml` says how that is
+#: known. They are read to say so.
+INERT_VARIABLES = (
+    "ATTN_IMPLEMENTATION",
+    "DISABLE_FLASH_ATTENTION",
+    "DISABLE_FLASH_ATTN",
+    "DISABLE_XFORMERS",
+    "ENABLE_FLASH_ATTN",
+    "FLASH_ATTENTION_DISABLE",
+    "FLASH_ATTENTION_DISABLED",
+    "FLASH_ATTN_DISABLE",
+    "HF_ATTN_IMPLEMENTATION",
+    "NO_FLASH_ATTN",
+    "NVTE_FUSED_ATTN_BACKEND",
+    "NVTE_FUSED_ATTN_FORCE_WORKSPACE_OPT",
+    "PYTORCH_DISABLE_FLASH_ATTENTION",
+    "PYTORCH_ENABLE_SDPA",
+    "PYTORCH_SDP_BACKEND",
+    "TORCH_ATTN_IMPLEMENTATION",
+    "TORCH_CUDNN_SDPA_ENABLED",
+    "TORCH_DISABLE_FLASH_ATTENTION",
+    "TORCH_SDPA_BACKEND",
+    "TRANSFORMERS_ATTN_IMPLEMENTATION",
+    "TRANSFORMERS_NO_FLASH_ATTN",
+    "USE_FLASH_ATTENTION",
+    "USE_FLASH_ATTENTION_2",
+    "USE_FLASH_ATTN",
+    "USE_FLASH_ATTN_2",
+    "XFORMERS_DISABLED",
 )
 
 
@@ -89,9 +135,10 @@ class Environment:
     """What is installed, read without importing it.
 
     libraries: every distribution that was looked for, the absent ones with version None. gpus: the GPUs that a process
-    started here would see. gpu_note: why there is none, or what could not be read. torch_cuda: CUDA version torch was
-    built for, "" for a build without CUDA, None when torch is absent or its build text could not be read.
-    sources: group of facts -> where it was read.
+    started here would see. gpu_note: why there is none, or what could not be read. variables: those of
+    `ACTING_VARIABLES` that are set; inert: those of `INERT_VARIABLES`. torch_cuda: CUDA version torch was
+    built for, "" for a build without CUDA, None when torch is absent or its build text could not be read. torch_hip:
+    ROCm version torch was built for, "" otherwise. sources: group of facts -> where it was read.
     """
 
     python: str
@@ -102,7 +149,9 @@ class Environment:
     gpu_note: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     torch_cuda: str | None = None
+    torch_hip: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
+    inert: Mapping[str, str] = field(default_factory=dict)
 
     def version(self, name: str) -> str | None:
         """Version of a distribution, None when it is absent or was not looked up."""
@@ -121,7 +170,9 @@ def read_environment() -> Environment:
         driver=driver,
         gpu_note=gpu_note,
         variables={name: os.environ[name] for name in ACTING_VARIABLES if name in os.environ},
+        inert={name: os.environ[name] for name in INERT_VARIABLES if name in os.environ},
         torch_cuda=build.get("cuda") if build else None,
+        torch_hip=build.get("hip", "") if build else "",
         sources={
             "libraries": "package metadata",
             "torch build": "torch/version.py, read as text",
@@ -141,12 +192,20 @@ def read_library(name: str, module: str, build: Mapping[str, str] | None = None)
     notes = []
     if name == "torch" and build is not None:
         notes.append(_build_words(build))
-    beside = sorted({str(entry.version) for entry in found if entry.locate_file("") == first.locate_file("")})
+    beside = sorted({_version(entry) for entry in found if entry.locate_file("") == first.locate_file("")})
     if len(beside) > 1:
         notes.append(f"metadata of {len(beside)} versions lies there: {', '.join(beside)}")
     if origin is not None and name in ("torch", "transformers") and not _belongs(origin, first):
         notes.append(f"the code comes from {origin}, not from where this version was read")
-    return Library(name, str(first.version), "; ".join(notes))
+    return Library(name, _version(first), "; ".join(notes))
+
+
+def _version(distribution: importlib.metadata.Distribution) -> str:
+    """What the metadata says, "unknown" where it is damaged or names none."""
+    try:
+        return str(distribution.metadata["Version"] or "unknown")
+    except (OSError, ValueError, KeyError, TypeError):  # what a damaged file raises differs between Python versions
+        return "unknown"
 
 
 def torch_build() -> Mapping[str, str] | None:
@@ -187,8 +246,11 @@ def _module_origin(module: str) -> Path | None:
 
 def _belongs(origin: Path, distribution: importlib.metadata.Distribution) -> bool:
     """True when the code lies beside its metadata, or was installed in editable form (code elsewhere)."""
-    if '"editable": true' in (distribution.read_text("direct_url.json") or ""):
-        return True
+    try:
+        if '"editable": true' in (distribution.read_text("direct_url.json") or ""):
+            return True
+    except (OSError, ValueError):  # damaged: pip then knows of no editable install either
+        pass
     return Path(str(distribution.locate_file(""))).resolve() == origin.parent.resolve()
 
 

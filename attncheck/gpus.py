@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import ctypes
+import importlib.util
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: What pynvml loads on Linux, by this name.
+_NVML_LIBRARY = "libnvidia-ml.so.1"
 _NVIDIA_PCI_VENDOR = "0x10de"
 _PCI_DISPLAY_CLASS = "0x03"
 
@@ -42,14 +47,29 @@ class Cards:
 
 def read_gpus(variables: Mapping[str, str]) -> tuple[tuple[Gpu, ...], str, str, str]:
     """(GPUs a process here would see, driver, note, where that was read). Needs no torch and makes no CUDA context."""
-    try:
-        import pynvml
-    except ImportError:
-        cards, source = _from_nvidia_smi(), "nvidia-smi (nvidia-ml-py is not installed)"
+    source = "NVML (nvidia-ml-py)"
+    if _without_nvml():
+        cards = _no_driver("NVML Shared Library Not Found")
     else:
-        cards, source = _from_nvml(pynvml), "NVML (nvidia-ml-py)"
+        try:
+            import pynvml
+        except ImportError:
+            cards, source = _from_nvidia_smi(), "nvidia-smi (nvidia-ml-py is not installed)"
+        else:
+            cards = _from_nvml(pynvml)
     visible, note = visible_gpus(cards.gpus, cards.uuids, variables)
     return visible, cards.driver, note or cards.note, source
+
+
+def _without_nvml() -> bool:
+    """True where pynvml would find no library to load: importing it takes a hundred times as long as looking."""
+    if sys.platform != "linux" or "pynvml" in sys.modules or importlib.util.find_spec("pynvml") is None:
+        return False
+    try:
+        ctypes.CDLL(_NVML_LIBRARY)
+    except OSError:
+        return True
+    return False
 
 
 def _from_nvml(nvml: Any) -> Cards:

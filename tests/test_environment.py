@@ -64,6 +64,21 @@ def test_a_module_without_metadata_is_absent_but_noted(tmp_path: Path, monkeypat
     assert "no package metadata" in library.note
 
 
+@pytest.mark.parametrize("damage", ["directory", "no text", "link to itself", "no version", "absent"])
+def test_damaged_metadata_is_an_unknown_version(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "xformers-0.0.35.dist-info"
+    info.mkdir()
+    metadata = info / "METADATA"
+    if damage == "directory":
+        metadata.mkdir()
+    elif damage == "link to itself":
+        metadata.symlink_to(metadata)
+    elif damage != "absent":
+        metadata.write_bytes(b"\xff\xfe\x00" if damage == "no text" else b"Name: xformers\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read_library("xformers", "xformers").version == "unknown"
+
+
 def test_leftover_metadata_of_another_version_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distribution(tmp_path, "xformers", "0.0.1")
     distribution(tmp_path, "xformers", "0.0.2")

@@ -59,6 +59,37 @@ def test_gpus_come_from_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pynvml looks for its library in several places")
+def test_without_the_library_pynvml_is_not_imported_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_NVML_LIBRARY", "libattncheck-absent.so.1")
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    quick = read_gpus({})
+    assert "pynvml" not in sys.modules
+    assert quick == ((), "", quick[2], "NVML (nvidia-ml-py)")
+    monkeypatch.setitem(sys.modules, "pynvml", absent_nvml())
+    assert read_gpus({}) == quick  # what pynvml itself says where there is no library
+
+
+def absent_nvml() -> ModuleType:
+    """The real pynvml, made to look for a library that does not exist."""
+    import pynvml
+
+    def load(_: str) -> None:
+        raise OSError("cannot open shared object file")
+
+    module: Any = ModuleType("pynvml")
+    source = Path(pynvml.__file__).read_text()
+    exec(compile(source, pynvml.__file__, "exec"), module.__dict__)
+    module.CDLL = load
+    return module  # type: ignore[no-any-return]
+
+
+def test_with_the_library_pynvml_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setattr(gpus.ctypes, "CDLL", lambda name: object())
+    assert not gpus._without_nvml()
+
+
 @pytest.mark.parametrize("broken", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetName"])
 def test_a_driver_that_fails_is_a_note(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(PAIR, broken))

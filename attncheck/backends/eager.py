@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from attncheck.backends.interface import Backend, Call, Limit, Usable, installed, judge
+from attncheck.backends.interface import Backend, Call, Usable, judge
+from attncheck.backends.torch_limits import TORCH_LIMITS
 from attncheck.environment import Environment
 from attncheck.semantics.observation import Rejected
 
-LIMITS = (Limit("torch is not installed", "torch installed", "package metadata", lambda e, _: installed("torch", e)),)
-
 
 def decide(_: str, environment: Environment, call: Call) -> Usable | Rejected:
-    """Usable wherever torch is."""
-    reasons = judge(LIMITS, environment, call)
+    """Usable wherever torch is, and has the device."""
+    reasons = judge(TORCH_LIMITS, environment, call)
     return Rejected(reasons) if reasons else Usable(("matmul-softmax",))
 
 
