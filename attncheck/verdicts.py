@@ -63,6 +63,23 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Launched:
+    """A kernel that the profiler saw. kernel: the forced one, "" where the library chose. name: as launched."""
+
+    kernel: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRefusal:
+    """A kernel that was forced and refused. scenarios: where."""
+
+    kernel: str
+    reason: str
+    scenarios: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Implementation:
     """One attention implementation: would transformers pick it by itself, what came of it, which kernels ran."""
 
@@ -72,6 +89,8 @@ class Implementation:
     status: Status
     reasons: tuple[Reason, ...] = ()
     kernels: tuple[str, ...] = ()
+    launched: tuple[Launched, ...] = ()
+    refusals: tuple[KernelRefusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

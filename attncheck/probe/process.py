@@ -14,7 +14,7 @@ import threading
 from collections.abc import Generator
 from typing import IO
 
-from attncheck.probe.protocol import Answer, Done, Failed, Ready, Request
+from attncheck.probe.protocol import PREAMBLE, Answer, Done, Failed, Ready, Request
 
 #: Importing torch and transformers from a cold disk takes tens of seconds; silence for this long is a hang.
 START_LIMIT = 300.0
@@ -69,6 +69,21 @@ class Worker:
     def pid(self) -> int:
         """Process id of the child."""
         return self._process.pid
+
+    def wait(self, seconds: float) -> bool:
+        """True once its imports are done; False when it ends before, or they take longer. It goes on in either case.
+
+        Only for a worker that was not asked anything yet.
+        """
+        if not self.ready and not self.closed:
+            try:
+                answer = self._answers.get(timeout=seconds)
+            except queue.Empty:
+                return False
+            self.ready = isinstance(answer, Ready)
+            if not self.ready:
+                self._answers.put(answer)  # its end: whoever asks next shall hear of it
+        return self.ready
 
     def ask(self, request: Request, limit: float) -> Generator[Answer, None, None]:
         """Send a request and yield its answers up to, not including, `Done`; `Failed` is yielded and is the last.
@@ -150,6 +165,9 @@ class Worker:
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
+            before = b""
+            while not before.endswith(PREAMBLE) and (byte := stream.read(1)):
+                before = before[1 - len(PREAMBLE) :] + byte
             while True:
                 try:
                     answer = pickle.load(stream)

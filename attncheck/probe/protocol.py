@@ -10,6 +10,10 @@ from attncheck.semantics.observation import Reason, ScenarioRun
 
 Config = Mapping[str, Any]
 
+#: What a worker writes before its first answer: Python's own start-up files (sitecustomize, .pth) may print before it
+#: takes standard output for itself.
+PREAMBLE = b"\0attncheck answers\0"
+
 
 @dataclass(frozen=True, slots=True)
 class ClassFacts:
@@ -102,7 +106,8 @@ class Probe:
     """Ask for one `ScenarioRun` per variant of each scenario, streamed, then `Done`.
 
     dtype: "float32", "bfloat16", "float16". device: "cpu" or "cuda". plugins: modules imported first; each may
-    register further attention implementations (tests plant faulty ones this way).
+    register further attention implementations (tests plant faulty ones this way). predict: let the flash contract in
+    plain torch answer even where the real kernel could.
     """
 
     implementation: str
@@ -111,9 +116,28 @@ class Probe:
     device: str = "cpu"
     seed: int = 0
     plugins: tuple[str, ...] = ()
+    predict: bool = False
 
 
-Request = Describe | Build | Probe
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Ask for the answers of a kernel job, step by step; each `Started` and `StepDone`, then `Done`.
+
+    name: of a job in `attncheck.probe.kernels`. steps: what it does one after another, in the job's own words.
+    arguments: plain data.
+    """
+
+    name: str
+    steps: tuple[str, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AskTorch:
+    """Ask what the imported torch says of itself: one `StepDone` with the JSON of `torch_trial.state`, then `Done`."""
+
+
+Request = Describe | Build | Probe | Job | AskTorch
 
 # Answers ------------------------------------------------------------------------------------------
 
@@ -125,10 +149,21 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The worker begins this scenario; the parent's clock for its time limit starts here."""
+    """The worker begins this scenario, or step of a job; the parent's clock for its time limit starts here.
+
+    implementation: that of the probe, or the job's name.
+    """
 
     implementation: str
     scenario: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """What one step of a job found: plain data of the job's own kind, or how the step broke."""
+
+    step: str
+    outcome: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +186,4 @@ class Failed:
     spent: bool = False
 
 
-Answer = ClassFacts | UnknownType | TinyInfo | NotBuilt | ScenarioRun | Ready | Started | Done | Failed
+Answer = ClassFacts | UnknownType | TinyInfo | NotBuilt | ScenarioRun | Ready | Started | StepDone | Done | Failed

@@ -15,16 +15,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from attncheck.probe.protocol import (
+    PREAMBLE,
     Answer,
+    AskTorch,
     Build,
     Describe,
     Done,
     Failed,
+    Job,
     NotBuilt,
     Probe,
     Ready,
     Request,
     Started,
+    StepDone,
 )
 from attncheck.semantics.observation import Crashed, ScenarioRun
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 #: The option of Linux's prctl that names the signal a process gets when its parent is gone.
 _PR_SET_PDEATHSIG = 1
+#: Set to "kernels" in the environment of a worker that shall serve kernel jobs only, which need no transformers.
+ROLE = "ATTNCHECK_WORKER"
 
 
 def main() -> None:
@@ -48,6 +54,8 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    answers.write(PREAMBLE)
+    answers.flush()
     faulthandler.enable()
     inbox: queue.Queue[Request] = queue.Queue()
     threading.Thread(target=receive, args=(requests, inbox), daemon=True).start()
@@ -103,6 +111,8 @@ class Server:
 
             # Tiny models gain nothing from threads, and a single thread makes runs repeatable.
             torch.set_num_threads(1)
+            if os.environ.get(ROLE) == "kernels":
+                return
             name = "transformers"
             import transformers
 
@@ -128,6 +138,12 @@ class Server:
                 yield describe(request.config, request.trust_remote_code)
             elif isinstance(request, Build):
                 yield self._build(request)
+            elif isinstance(request, Job):
+                yield from self._job(request)
+            elif isinstance(request, AskTorch):
+                from attncheck.probe.torch_trial import state_text
+
+                yield StepDone("torch", state_text())
             else:
                 yield from self._probe(request)
         except DeviceLost as error:
@@ -148,6 +164,21 @@ class Server:
         self._tiny = built
         return built.info
 
+    def _job(self, request: Job) -> Iterator[Answer]:
+        from attncheck.probe.kernels.interface import find
+        from attncheck.probe.refusal import outcome_of
+
+        job = find(request.name)
+        for step in request.steps:
+            yield Started(request.name, step)
+            try:
+                outcome = job.run(step, request.arguments)
+            except Exception as error:  # whatever a kernel library raises is an answer
+                outcome = outcome_of(error)
+            if isinstance(outcome, Crashed) and on_gpu():
+                require_device(outcome)
+            yield StepDone(step, outcome)
+
     def _probe(self, request: Probe) -> Iterator[Answer]:
         from attncheck.probe.runner import run
 
@@ -161,6 +192,13 @@ class Server:
             if isinstance(answer, ScenarioRun) and isinstance(answer.outcome, Crashed) and request.device == "cuda":
                 require_device(answer.outcome)
             yield answer
+
+
+def on_gpu() -> bool:
+    """True when this process has used a GPU."""
+    import torch
+
+    return bool(torch.cuda.is_initialized())
 
 
 class DeviceLost(Exception):

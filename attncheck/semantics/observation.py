@@ -126,13 +126,17 @@ class CallObservation:
 class Observed:
     """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known.
 
-    failures: what could not be read, as text (calls that cannot be repeated, kernels that refuse, terms without a fit).
+    failures: what could not be read, as text (calls that cannot be repeated, terms without a fit). launched: on a GPU,
+    (kernel as in `CallObservation.kernel`, name of the attention kernel that the profiler saw). refusals: (kernel, why)
+    of every kernel that was forced and refused.
     """
 
     calls: tuple[CallObservation, ...]
     kernels: tuple[str, ...] = ()
     used_implementation: str = ""
     failures: tuple[str, ...] = ()
+    launched: tuple[tuple[str, str], ...] = ()
+    refusals: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

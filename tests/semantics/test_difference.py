@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from attncheck.semantics.difference import Difference, comparable, compare, compare_with, gather
+from attncheck.semantics.difference import Difference, compare, compare_with
 from attncheck.semantics.keepmask import KeepMask
+from attncheck.semantics.layer_masks import comparable, gather
 from attncheck.semantics.layout import Layout, Row, documents, left_padded, sequence
 from attncheck.semantics.observation import Method
 from attncheck.semantics.spec import AttentionSpec, Part

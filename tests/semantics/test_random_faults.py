@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from attncheck.semantics.difference import Difference, compare, gather
+from attncheck.semantics.difference import Difference, compare
+from attncheck.semantics.layer_masks import gather
 from attncheck.semantics.layout import Layout, documents, left_padded, right_padded, sequence
 from attncheck.semantics.spec import AttentionSpec, Part
 from tests import runs

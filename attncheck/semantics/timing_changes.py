@@ -1,0 +1,108 @@
+"""Two benches of the same calls: how times and memory changed, and which changes are more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from attncheck.semantics.timing import Bench, BenchCase, BenchCell
+
+#: How far medians of the same kernel lie apart between separate runs on one machine, whatever the spread within a run.
+#: Source: attncheck's own repeated runs on an H100, up to 3.9 % (SDPA FLASH at 8k: 3.10 and 3.22 ms).
+BETWEEN_RUNS = 0.04
+#: Repetitions from which on p20 and p80 lie between two of them each.
+FEWEST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BenchChange:
+    """One call that both benches timed.
+
+    ratio: new median by old. low, high: what noise alone may explain around the ratio, from p20 and p80 of both and
+    never less than `BETWEEN_RUNS` to either side. memory_ratio: of the peaks, None where one of them is missing or 0.
+    """
+
+    old: BenchCell
+    new: BenchCell
+    ratio: float
+    low: float
+    high: float
+    memory_ratio: float | None
+
+    @property
+    def repetitions(self) -> int:
+        """Of the run that has fewer; below `FEWEST` p20 and p80 say little."""
+        return min(self.old.n, self.new.n)
+
+    @property
+    def beyond_noise(self) -> bool:
+        """True when 1 lies outside of low..high."""
+        return self.low > 1.0 or self.high < 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchChanges:
+    """A new bench against a stored one.
+
+    source: the stored file. changes: of what both timed, in the order of the new bench. lost, gained: (old, new) of
+    calls in both that only one of them timed. only_old, only_new: calls that only one of them has; only_old is
+    empty where the new run was interrupted and may still have come to them. differences: what
+    else differs between the runs ("device", "torch") -> (old, new). complete: the stored run had come to its end.
+    """
+
+    source: str
+    changes: tuple[BenchChange, ...] = ()
+    lost: tuple[tuple[BenchCell, BenchCell], ...] = ()
+    gained: tuple[tuple[BenchCell, BenchCell], ...] = ()
+    only_old: tuple[BenchCell, ...] = ()
+    only_new: tuple[BenchCell, ...] = ()
+    differences: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    complete: bool = True
+
+
+def compare(old: Bench, new: Bench, source: str, differences: Mapping[str, tuple[str, str]]) -> BenchChanges:
+    """The new bench against the old one, call by call. Of a call that stands in a bench twice, the first counts."""
+    before, after = _by_case(old), _by_case(new)
+    changes: list[BenchChange] = []
+    lost: list[tuple[BenchCell, BenchCell]] = []
+    gained: list[tuple[BenchCell, BenchCell]] = []
+    for case, cell in after.items():
+        earlier = before.get(case)
+        if earlier is None:
+            continue
+        if (found := _change(earlier, cell)) is not None:
+            changes.append(found)
+        elif earlier.median is not None:
+            lost.append((earlier, cell))
+        elif cell.median is not None:
+            gained.append((earlier, cell))
+    return BenchChanges(
+        source,
+        tuple(changes),
+        tuple(lost),
+        tuple(gained),
+        tuple(cell for case, cell in before.items() if case not in after) if new.complete else (),
+        tuple(cell for case, cell in after.items() if case not in before),
+        dict(differences),
+        old.complete,
+    )
+
+
+def _by_case(bench: Bench) -> dict[BenchCase, BenchCell]:
+    found: dict[BenchCase, BenchCell] = {}
+    for cell in bench.cells:
+        found.setdefault(replace(cell.case, cells=0), cell)  # a count, not a part of the question
+    return found
+
+
+def _change(old: BenchCell, new: BenchCell) -> BenchChange | None:
+    """None where one of them has no time."""
+    if not old.median or not new.median:
+        return None
+    ratio = new.median / old.median
+    low = (new.p20 or new.median) / (old.p80 or old.median)
+    high = (new.p80 or new.median) / (old.p20 or old.median)
+    memory = new.peak_memory / old.peak_memory if new.peak_memory and old.peak_memory else None
+    return BenchChange(
+        old, new, ratio, min(low, ratio / (1 + BETWEEN_RUNS)), max(high, ratio * (1 + BETWEEN_RUNS)), memory
+    )
