@@ -1,91 +1,166 @@
-"""The use case of `doctor`: what is installed, what can run here and why not, and what is plainly broken."""
+"""The use case of `doctor`: gather the facts about this machine, let every check judge them, and report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import attncheck
 from attncheck.backends import interface as backends
-from attncheck.checks.installation import GPU_NOT_USED, INSTALL_BROKEN, broken_installs, unusable
-from attncheck.environment import LIBRARIES, Environment, read_environment
+from attncheck.checks import registry
+from attncheck.checks.installation import SERVED_BY
+from attncheck.checks.machine import Machine, MachineCheck
+from attncheck.environment import Environment, read_environment
 from attncheck.errors import UsageError
-from attncheck.findings import Finding, Rule
-from attncheck.probe.imports import failure_of
+from attncheck.findings import Finding
+from attncheck.installed.inventory import Inventory
+from attncheck.installed.reading import read_inventory
 from attncheck.report import Check, Report
-from attncheck.semantics.observation import Basis, Crashed, Reason, Rejected
+from attncheck.semantics.observation import Basis, Reason, Rejected
 from attncheck.verdicts import Implementation, Status
 
-CHECKS: tuple[Rule, ...] = (INSTALL_BROKEN, GPU_NOT_USED)
-
-#: Distributions whose import is tried. The frameworks above them take long to import and are checked by what they need.
-IMPORTED = (
-    "torch",
-    "transformers",
-    "flash-attn",
-    "flash-attn-3",
-    "flash-attn-4",
-    "xformers",
-    "kernels",
-    "triton",
-    "nvidia-cudnn-frontend",
-    "transformer-engine",
-    "flashinfer-python",
-    "bitsandbytes",
-)
-
-#: Kernel library -> transformers' name of what it serves, where the two are not the same thing.
-SERVED_BY = {
-    "flash_attention_2": "flash-attn",
-    "flash_attention_3": "flash-attn-3",
-    "flash_attention_4": "flash-attn-4",
-}
+Progress = Callable[[str], None]
 
 
-def examine(
-    *, static: bool = False, only: tuple[str, ...] = (), progress: Callable[[str], None] = lambda _: None
-) -> Report:
-    """Report on this machine. static: import nothing, not even in another process. only: codes or slugs of checks.
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """What `attncheck doctor` was asked for.
 
-    Raises UsageError for a check that does not exist.
+    static: import nothing, not even in another process, and run no kernel. only: codes or slugs of checks, empty = all.
+    thorough: read also what compiles anew for each call, in full. timeout: seconds of silence allowed to one probe.
+    apis: names of the kernel APIs to read, empty = all that do not compile for a minute.
     """
-    wanted = chosen_checks(only)
-    progress("reading what is installed")
-    environment = read_environment()
-    implementations = usable_here(environment)
+
+    static: bool = False
+    only: tuple[str, ...] = ()
+    timeout: float = 120.0
+    thorough: bool = False
+    apis: tuple[str, ...] = ()
+
+
+def examine(options: DoctorOptions, progress: Progress = lambda _: None) -> Report:
+    """Report on this machine. Raises UsageError for a check or a kernel API that does not exist."""
+    wanted = chosen_checks(options.only)
+    check_apis(options)
+    machine = gather(options, wanted, progress)
     findings: list[Finding] = []
     checks: list[Check] = []
-    if INSTALL_BROKEN in wanted:
-        if static:
-            checks.append(Check(INSTALL_BROKEN.code, "not_run", "--static: nothing is imported"))
-        else:
-            progress("importing each library in a process of its own")
-            found = broken_installs(import_failures(environment), environment)
-            findings += found
-            checks.append(Check(INSTALL_BROKEN.code, "finding" if found else "ok"))
-    if GPU_NOT_USED in wanted:
-        found = unusable(environment, refused_kernels(environment, implementations))
+    for check in wanted:
+        if refusal := check.refusal(machine):
+            checks.append(Check(check.rule.code, "not_run", refusal))
+            continue
+        found = tuple(check.judge(machine))
         findings += found
-        checks.append(Check(GPU_NOT_USED.code, "finding" if found else "ok"))
+        checks.append(Check(check.rule.code, "finding" if found else "ok"))
     return Report(
         command="doctor",
         version=attncheck.__version__,
-        environment=environment,
-        implementations=implementations,
+        environment=machine.environment,
+        implementations=importable(machine),
         findings=tuple(sorted(findings, key=lambda finding: -finding.severity.rank)),
         checks=tuple(checks),
+        conventions=machine.conventions or (),
+        abilities=(*(machine.abilities or ()), *(machine.confirmations or ())),
+        inventory=machine.inventory,
+        torch=machine.torch,
+        missing=machine.missing,
     )
 
 
-def chosen_checks(only: tuple[str, ...]) -> tuple[Rule, ...]:
+def gather(options: DoctorOptions, wanted: tuple[MachineCheck, ...], progress: Progress) -> Machine:
+    """The facts that the wanted checks need, and those the report shows anyway."""
+    progress("reading what is installed")
+    environment = read_environment()
+    implementations = usable_here(environment)
+    missing: dict[str, str] = {}
+    inventory = inventory_of(environment, missing)
+    if options.static:
+        nothing = "--static: nothing is imported, no kernel is run"
+        missing |= dict.fromkeys(("imports", "torch", "conventions", "abilities"), nothing)
+        return Machine(environment, implementations, inventory, missing=missing)
+    from attncheck.probe import machine as probing  # loads much that --static has no use for
+
+    facts = probing.gather(
+        environment,
+        probing.Wanted(
+            imports=_read(options, wanted, "imports"),
+            torch=_read(options, wanted, "torch"),
+            confirmations=_read(options, wanted, "confirmations"),
+            kernels=any(_read(options, wanted, fact) for fact in ("conventions", "abilities")),
+            apis=options.apis,
+            thorough=options.thorough,
+            limit=options.timeout,
+        ),
+        progress,
+    )
+    return Machine(
+        environment,
+        implementations,
+        inventory,
+        facts.imports,
+        facts.torch,
+        facts.conventions,
+        facts.abilities,
+        facts.confirmations,
+        {**missing, **facts.missing},
+    )
+
+
+def _read(options: DoctorOptions, wanted: tuple[MachineCheck, ...], fact: str) -> bool:
+    """True when somebody reads this field of `Machine`: a check that runs, or the whole report."""
+    return not options.only or any(fact in (*check.needs, *check.uses) for check in wanted)
+
+
+def inventory_of(environment: Environment, missing: dict[str, str]) -> Inventory | None:
+    """What lies installed; None, with the reason in `missing`, when an environment breaks the reader."""
+    try:
+        return read_inventory(environment)
+    except Exception as error:  # damaged environments are what doctor is for: the other checks go on
+        missing["inventory"] = f"reading the installed files broke: {type(error).__name__}: {error}"
+        return None
+
+
+def machine_checks() -> tuple[MachineCheck, ...]:
+    """Every check of doctor, in order of its code."""
+    found = [check for group in registry.groups() for check in group.machine]
+    return tuple(sorted(found, key=lambda check: check.rule.code))
+
+
+def chosen_checks(only: tuple[str, ...]) -> tuple[MachineCheck, ...]:
     """The checks named by code or slug, all without a name. Raises UsageError for an unknown one."""
+    checks = machine_checks()
     for name in only:
-        if not any(name.upper() == rule.code or name == rule.slug for rule in CHECKS):
-            known = ", ".join(f"{rule.code} {rule.slug}" for rule in CHECKS)
+        if not any(name.upper() == check.rule.code or name == check.rule.slug for check in checks):
+            known = ", ".join(f"{check.rule.code} {check.rule.slug}" for check in checks)
             raise UsageError(
                 f"--check {name!r} is not a check of doctor; there are {known}", "attncheck doctor --list-checks"
             )
-    return tuple(rule for rule in CHECKS if not only or rule.slug in only or rule.code in map(str.upper, only))
+    names = {name.upper() for name in only} | set(only)
+    return tuple(check for check in checks if not only or {check.rule.code, check.rule.slug} & names)
+
+
+def check_apis(options: DoctorOptions) -> None:
+    """Raise UsageError for the name of an API that does not exist, and for one that --static would not read."""
+    apis = backends.apis() if options.apis else {}
+    for name in options.apis:
+        if name not in apis:
+            raise UsageError(f"--api {name!r} is no kernel API", f"there are {', '.join(apis)}")
+    if options.apis and options.static:
+        raise UsageError("--api reads kernels, and --static runs none", "leave out one of them")
+
+
+def importable(machine: Machine) -> tuple[Implementation, ...]:
+    """What could run by its limits, less what was just seen to fail at import."""
+    return tuple(_less_broken(entry, machine) for entry in machine.implementations)
+
+
+def _less_broken(entry: Implementation, machine: Machine) -> Implementation:
+    library = SERVED_BY.get(entry.name, "")
+    trial = (machine.imports or {}).get(library)
+    if entry.status is not Status.OK or trial is None or trial.failure is None:
+        return entry
+    reason = Reason(f"{library} cannot be imported: {trial.failure.reason}")
+    return replace(entry, basis=Basis.MEASURED, status=Status.REJECTED, reasons=(reason,))
 
 
 def usable_here(environment: Environment) -> tuple[Implementation, ...]:
@@ -101,22 +176,3 @@ def usable_here(environment: Environment) -> tuple[Implementation, ...]:
                 notes = (Reason(verdict.note),) if verdict.note else ()
                 entries.append(Implementation(name, False, Basis.STATIC, Status.OK, notes, verdict.kernels))
     return tuple(entries)
-
-
-def refused_kernels(environment: Environment, entries: tuple[Implementation, ...]) -> dict[str, tuple[Reason, ...]]:
-    """Installed kernel libraries that this machine cannot run, with the reasons."""
-    return {
-        SERVED_BY[entry.name]: entry.reasons
-        for entry in entries
-        if entry.status is Status.REJECTED
-        and entry.name in SERVED_BY
-        and environment.version(SERVED_BY[entry.name]) is not None
-    }
-
-
-def import_failures(environment: Environment) -> dict[str, Crashed]:
-    """Distribution -> how its import failed, for every installed one out of `IMPORTED`."""
-    installed = [name for name in IMPORTED if environment.version(name) is not None]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        results = list(pool.map(lambda name: failure_of(LIBRARIES[name]), installed))
-    return {name: failure for name, failure in zip(installed, results) if failure is not None}

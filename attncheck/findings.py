@@ -59,6 +59,13 @@ class Recommendation:
     text: str
     settings: tuple[Setting, ...] = ()
 
+    @property
+    def paste(self) -> str:
+        """The first way to paste it; "" without any, and where one key has several values, as none stands for all."""
+        if len({setting.value for setting in self.settings}) > len({setting.key for setting in self.settings}):
+            return ""
+        return self.settings[0].paste if self.settings else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -67,7 +74,8 @@ class Evidence:
     declared, requested, effective: one plain line each ("8 keys: 7 back, 0 ahead"). first_difference: (batch row,
     query, key) in token coordinates of the first wrong cell. leaked: kept but not declared; missed: declared but not
     kept (cells, summed over the judged rows of one head mask). heads: query heads concerned, empty = all.
-    masks: declared and effective mask of the row that holds the first difference, for pictures.
+    masks: declared and effective mask of the row that holds the first difference, for pictures; requested_mask is what
+    the framework handed to the kernel there, None where it was no dense mask.
     """
 
     declared: str = ""
@@ -79,6 +87,7 @@ class Evidence:
     heads: tuple[int, ...] = ()
     declared_mask: KeepMask | None = None
     effective_mask: KeepMask | None = None
+    requested_mask: KeepMask | None = None
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from attncheck.backends import interface as backends
 from attncheck.checks.interface import REFERENCE, Case, RuleGroup
 from attncheck.checks.registry import code_of
 from attncheck.findings import Evidence, Finding, Rule, Severity
@@ -26,7 +28,7 @@ RULES = (
         "Another implementation runs than the one requested",
         "The framework replaces the requested implementation without an error.",
         "What was measured or chosen for its speed is not what runs.",
-        "The function that the live call really reaches is compared with the one requested.",
+        "The function that the live call really reaches is compared with the one requested; on a GPU also the kernel that the profiler saw.",
         "Ask for the implementation that really runs, or install what the requested one needs.",
         ("LLaMA-Factory#7096", "OpenTau#214"),
     ),
@@ -77,6 +79,35 @@ def _fallbacks(case: Case) -> Iterator[Finding]:
         if used not in ("", run.implementation) and (run.implementation, run.scenario) not in told:
             told.add((run.implementation, run.scenario))
             yield _fallback(run.implementation, used, "", run, run.basis)
+    yield from _foreign_kernels(case)
+
+
+def _foreign_kernels(case: Case) -> Iterator[Finding]:
+    """Implementations whose function ran, but launched none of the kernels that its library is known to launch."""
+    told: set[str] = set()
+    for run in case.inputs.runs:
+        name = run.implementation
+        if not isinstance(run.outcome, Observed) or run.basis is not Basis.MEASURED or name in told:
+            continue
+        seen = [launched for kernel, launched in run.outcome.launched if not kernel]
+        known = kernel_names(name)
+        if seen and known and not any(re.search(pattern, launched) for pattern in known for launched in seen):
+            told.add(name)
+            owner = next((api for api, pattern in launching() if any(re.search(pattern, one) for one in seen)), "")
+            other = f"a kernel of {owner}" if owner else "another kernel"
+            yield _fallback(name, other, f"the GPU ran {seen[0]}", run, run.basis)
+
+
+def kernel_names(implementation: str) -> tuple[str, ...]:
+    """Patterns of the CUDA kernels that an implementation launches; empty where it chooses freely or nobody knows."""
+    patterns = tuple(api.launches for _, api in backends.apis().values() if api.serves == implementation)
+    return patterns if all(patterns) else ()
+
+
+def launching() -> Iterator[tuple[str, str]]:
+    """(API, pattern of its kernels) of every API whose kernels are known by name; those behind transformers first."""
+    known = [(api.name, api.launches, api.serves) for _, api in backends.apis().values() if api.launches]
+    return ((name, pattern) for name, pattern, _ in sorted(known, key=lambda entry: not entry[2]))
 
 
 def _fallback(name: str, other: str, why: str, run: ScenarioRun | None, basis: Basis) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
 from attncheck.checks.views import is_measure, real_layers, uncovered, unseen
-from attncheck.semantics.difference import comparable
+from attncheck.semantics.layer_masks import comparable
 from attncheck.semantics.observation import (
     Basis,
     Crashed,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from attncheck.checks.interface import Issue, View
 from attncheck.findings import Evidence
 from attncheck.semantics.difference import Difference
+from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.mask import in_token_coordinates
 from attncheck.semantics.observation import CallObservation, Requested, SoftmaxObservation
 from attncheck.semantics.spec import Part
@@ -30,6 +31,7 @@ def of_difference(view: View, difference: Difference) -> Evidence:
         heads=view.some_heads(difference.heads),
         declared_mask=difference.declared,
         effective_mask=difference.effective,
+        requested_mask=_requested_mask(difference, _asked(view, difference)),
         figures=figures,
     )
 
@@ -49,14 +51,12 @@ def first_shown(view: View, look: Callable[[CallObservation, SoftmaxObservation]
 
 def requested_line(view: View, difference: Difference) -> str:
     """What the framework handed to the kernel in the call of the first wrong cell, and what follows from it."""
-    call = next((call for call in view.calls if call.step == difference.step), None)
-    asked = call.requested if call is not None else None
+    asked = _asked(view, difference)
     if asked is None:
         return ""
     words = arguments(asked)
     row = difference.first[0]
-    if row < len(asked.mask):
-        mask, _ = in_token_coordinates(asked.mask[row], difference.declared.kv_len)
+    if (mask := _requested_mask(difference, asked)) is not None:
         start = view.layout.steps[difference.step][0]
         judged = [
             query - start
@@ -74,6 +74,21 @@ def requested_line(view: View, difference: Difference) -> str:
         if left is not None and asked.sliding_window is None and "window-ignored" in difference.slugs:
             return f"{words}: {FRAMEWORK}"
     return words
+
+
+def _asked(view: View, difference: Difference) -> Requested | None:
+    """The arguments of the call of the first wrong cell."""
+    call = next((call for call in view.calls if call.step == difference.step), None)
+    return None if call is None else call.requested
+
+
+def _requested_mask(difference: Difference, asked: Requested | None) -> KeepMask | None:
+    """The dense mask of the batch row of the first wrong cell, over tokens; None without one."""
+    row = difference.first[0]
+    if asked is None or row >= len(asked.mask):
+        return None
+    mask, _ = in_token_coordinates(asked.mask[row], difference.declared.kv_len)
+    return mask
 
 
 def arguments(asked: Requested) -> str:

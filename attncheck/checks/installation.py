@@ -3,94 +3,205 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from attncheck.checks.builds import misfits
+from attncheck.checks.files import HARMLESS
 from attncheck.checks.interface import RuleGroup
+from attncheck.checks.machine import Machine, MachineCheck, nothing_imported, without_gpu
+from attncheck.checks.mending import install_module, pip, public, reinstall, torch_for_driver
 from attncheck.environment import Environment
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
-from attncheck.semantics.observation import Basis, Crashed, Reason
+from attncheck.installed.symbols import home
+from attncheck.installed.trial import Cause, ImportTrial
+from attncheck.semantics.observation import Basis, Reason
+from attncheck.verdicts import Status
 
 INSTALL_BROKEN = Rule(
     "ATC801",
     "install-broken",
     "An installed library cannot be imported",
-    "A package is installed, but importing it fails: a missing symbol, a missing file, or a crash of its native part.",
+    "A package is installed, but importing it fails: an undefined symbol, a missing shared object or module, a crash, a hang.",
     "Frameworks that find the package by its metadata choose it and fail, or quietly fall back to another attention.",
-    "Each library that is installed is imported in a process of its own, so that a crash there ends nothing else.",
-    "Reinstall the build that fits the running torch, or uninstall the package if nothing needs it.",
-    ("flash-attention#854", "xformers#982", "DeepSpeed#6567"),
+    "Each library that is installed is imported in a process of its own, so that a crash there ends nothing else. What the loader says is read, and compared with what the library was built for.",
+    "Reinstall the build that fits the running torch with the command given, or uninstall the package if nothing needs it.",
+    ("flash-attention#854", "flash-attention#975", "xformers#982", "DeepSpeed#6567"),
 )
 
 GPU_NOT_USED = Rule(
     "ATC802",
     "gpu-not-used",
     "What is installed cannot use this machine's GPU",
-    "torch was built without CUDA or for a newer CUDA than the driver offers, or an installed kernel library does not "
-    "support the GPU.",
+    "torch was built without CUDA, or an installed kernel library does not support the GPU.",
     "Models run on the CPU or on another attention than the one that was installed for them.",
     "Static: torch/version.py read as text, the driver through NVML, and the limits that the kernel libraries check.",
     "Install the torch build for the driver's CUDA version; use another implementation on an unsupported GPU.",
     ("flash-attention#762", "transformers#28188"),
 )
 
-GROUP = RuleGroup("installation", (INSTALL_BROKEN, GPU_NOT_USED), order=90)
+#: Kernel library -> transformers' name of what it serves, where the two are not the same thing.
+SERVED_BY = {
+    "flash_attention_2": "flash-attn",
+    "flash_attention_3": "flash-attn-3",
+    "flash_attention_4": "flash-attn-4",
+}
 
 
-def broken_installs(failures: Mapping[str, Crashed], environment: Environment) -> tuple[Finding, ...]:
-    """One error for each distribution whose import failed. failures: distribution -> how."""
-    return tuple(
-        Finding(
-            INSTALL_BROKEN.code,
-            INSTALL_BROKEN.slug,
-            Severity.ERROR,
-            f"{name} {environment.version(name)} is installed but cannot be imported: {failure.reason}",
-            Basis.MEASURED,
-            evidence=Evidence(
-                declared=f"{name} {environment.version(name)} (package metadata)", effective=failure.reason
-            ),
-            recommendations=(
-                Recommendation(f"Reinstall {name} for torch {environment.version('torch')}, or remove it."),
-            ),
-        )
-        for name, failure in failures.items()
+#: libcudart.so.12, libcublasLt.so.13: libraries of CUDA whose number is its major version. Not libcudnn.so.9.
+_CUDA_LIBRARY = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|cusparse|cusolver|nvJitLink|cufft)\.so\.(\d+)")
+#: Causes that overwritten Python files do not have.
+_OF_THE_LOADER = (Cause.UNDEFINED_SYMBOL, Cause.MISSING_LIBRARY, Cause.OLD_SYSTEM_LIBRARY, Cause.DAMAGED_LIBRARY)
+#: What flash-attn and flash-attn-4 share: the first runs its `__init__.py` before anything of the second is imported.
+_PARENT = {"flash-attn-4": "flash-attn"}
+
+
+def broken_installs(machine: Machine) -> tuple[Finding, ...]:
+    """One error for each distribution whose import failed."""
+    return tuple(_broken(machine, name, trial) for name, trial in _failed(machine))
+
+
+def _failed(machine: Machine) -> Iterator[tuple[str, ImportTrial]]:
+    for name, trial in (machine.imports or {}).items():
+        if trial.failure is not None:
+            yield name, trial
+
+
+def _broken(machine: Machine, name: str, trial: ImportTrial) -> Finding:
+    assert trial.failure is not None
+    version = machine.environment.version(name)
+    wrong = misfits(machine, name)
+    why = _why(machine, name, trial, wrong)
+    return Finding(
+        INSTALL_BROKEN.code,
+        INSTALL_BROKEN.slug,
+        Severity.ERROR,
+        f"{name} {version} is installed but cannot be imported: {trial.failure.reason}" + (f"; {why}" if why else ""),
+        Basis.MEASURED,
+        evidence=Evidence(
+            declared=f"{name} {version} (package metadata)" + (f", {'; '.join(wrong)}" if wrong else ""),
+            effective=f"import {trial.module}: {trial.failure.reason}" + (f"; {why}" if why else ""),
+        ),
+        reproduction=f'python -c "import {trial.module}"',
+        recommendations=(_mended(machine, name, trial),),
+        headline=f"{name} {version} is installed but cannot be imported",
     )
 
 
-def unusable(environment: Environment, refused: Mapping[str, Sequence[Reason]]) -> tuple[Finding, ...]:
-    """Warnings about a GPU that goes unused. refused: installed kernel library -> the limits that this machine breaks.
+def _why(machine: Machine, name: str, trial: ImportTrial, wrong: Sequence[str]) -> str:
+    """The cause in words, "" when the reason says all there is."""
+    environment = machine.environment
+    if (parent := _failing_parent(machine, name, trial)) is not None:
+        return f"{parent} fails, and its package is imported first"
+    if overwriting := _overwriting(machine, name, trial):
+        return f"its files were overwritten by {overwriting}"
+    if wrong:
+        return f"it is {'; '.join(wrong)}"
+    if trial.cause is Cause.UNDEFINED_SYMBOL and (owner := home(trial.readable)):
+        version = environment.version("torch") if owner == "torch" else ""
+        return f"{owner} {version} does not have it: the library is built for another {owner}".replace("  ", " ")
+    if trial.cause is Cause.MISSING_LIBRARY and (found := _CUDA_LIBRARY.match(trial.subject)):
+        here = environment.torch_cuda
+        return f"it is built for CUDA {found[1]}, torch here " + (f"for CUDA {here}" if here else "without CUDA")
+    if trial.cause is Cause.OLD_SYSTEM_LIBRARY:
+        return "it is built on a newer system than this"
+    return ""
+
+
+def _failing_parent(machine: Machine, name: str, trial: ImportTrial) -> str | None:
+    """The distribution whose own failure this is: the same place, under a package that is imported first."""
+    for parent, other in _failed(machine):
+        same = (other.cause, other.subject, other.where) == (trial.cause, trial.subject, trial.where)
+        if parent != name and same and (parent == _PARENT.get(name) or _inside(other.module, trial)):
+            return parent
+    return None
+
+
+def _inside(module: str, trial: ImportTrial) -> bool:
+    """True when the import broke in a file of this package, and one that has nothing to do with it was imported."""
+    related = module.startswith(trial.module) or trial.module.startswith(module)
+    folder = module.replace(".", "/") + "/"
+    return not related and trial.where.replace("\\", "/").startswith(folder)
+
+
+def _overwriting(machine: Machine, name: str, trial: ImportTrial) -> str:
+    """The distribution whose files lie where this one's should and may be why it fails, "" for none."""
+    if trial.cause in _OF_THE_LOADER:
+        return ""
+    for entry in machine.inventory.clobbered if machine.inventory is not None else ():
+        names = [owner for owner, _ in entry.owners]
+        if (
+            name in names
+            and (name, *(owner for owner in names if owner != name)) not in HARMLESS
+            and entry.matches[1 - names.index(name)]
+        ):
+            return " ".join(entry.owners[1 - names.index(name)])
+    return ""
+
+
+def _mended(machine: Machine, name: str, trial: ImportTrial) -> Recommendation:
+    version = public(machine.environment.version(name) or "")
+    if (parent := _failing_parent(machine, name, trial)) is not None:
+        return _mended(machine, parent, (machine.imports or {})[parent])
+    if _overwriting(machine, name, trial):
+        return pip(
+            f"Reinstall {name} last, so that its files lie on top.",
+            name,
+            f"--force-reinstall --no-deps {name}=={version}",
+        )
+    if trial.cause is Cause.MISSING_MODULE and (found := install_module(machine, trial.subject)) is not None:
+        return found
+    usual = reinstall(machine, name)
+    if trial.cause is Cause.HANG:  # slow disks and short limits look the same
+        text = f"Give it more time. If it still does not end: {usual.settings[0].paste}"
+        paste = f"attncheck doctor --check {INSTALL_BROKEN.slug} --timeout 600"
+        return Recommendation(text, (Setting("shell", "--timeout", "600", paste),))
+    if usual.settings[0].value == "uninstall" or name in ("torch", "transformers"):
+        return usual
+    return Recommendation(f"{usual.text} Or remove it: pip uninstall {name}", usual.settings)
+
+
+def unusable(machine: Machine) -> tuple[Finding, ...]:
+    """Warnings about a GPU that goes unused.
 
     Nothing is said on machines without a GPU: there a kernel that needs one is no surprise.
     """
-    hidden_card = "on the PCI bus" in environment.gpu_note
-    if environment.version("torch") is not None and environment.torch_cuda == "" and (environment.gpus or hidden_card):
-        return (_torch_without_cuda(environment),)
+    environment = machine.environment
+    refused = refused_kernels(machine)
+    if (
+        environment.version("torch") is not None
+        and environment.torch_cuda == ""
+        and (environment.gpus or _hidden_card(machine))
+    ):
+        return (_torch_without_cuda(machine),)
     if not environment.gpus:
         return ()
-    found = [_driver_too_old(environment)] if _newer(environment.torch_cuda, environment.driver) else []
-    return (*found, *(_refused(environment, name, reasons) for name, reasons in refused.items() if reasons))
+    return tuple(_refused(environment, name, reasons) for name, reasons in refused.items() if reasons)
 
 
-def _torch_without_cuda(environment: Environment) -> Finding:
+def _hidden_card(machine: Machine) -> bool:
+    """True for a GPU that the system lists and whose driver does not answer."""
+    return "on the PCI bus" in machine.environment.gpu_note
+
+
+def refused_kernels(machine: Machine) -> dict[str, Sequence[Reason]]:
+    """Installed kernel libraries that this machine cannot run, with the limits that it breaks."""
+    return {
+        SERVED_BY[entry.name]: entry.reasons
+        for entry in machine.implementations
+        if entry.status is Status.REJECTED
+        and entry.name in SERVED_BY
+        and machine.environment.version(SERVED_BY[entry.name]) is not None
+    }
+
+
+def _torch_without_cuda(machine: Machine) -> Finding:
+    environment = machine.environment
     version = environment.version("torch")
     gpu = environment.gpus[0].name if environment.gpus else environment.gpu_note
-    paste = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
     return _finding(
         f"torch {version} is built for the CPU only, on a machine with a GPU ({gpu}): everything runs on the CPU",
         Evidence(declared=f"GPU: {gpu}", effective=f"torch {version}, torch/version.py: cuda = None"),
-        Recommendation(
-            "Install a torch build for CUDA (pick the version that the driver supports).",
-            (Setting("pip", "torch", "cu128", paste),),
-        ),
-    )
-
-
-def _driver_too_old(environment: Environment) -> Finding:
-    return _finding(
-        f"torch is built for CUDA {environment.torch_cuda}, but the driver {environment.driver} is older",
-        Evidence(
-            declared=f"torch/version.py: cuda = {environment.torch_cuda}", effective=f"driver {environment.driver}"
-        ),
-        Recommendation("Update the NVIDIA driver, or install the torch build for the driver's CUDA version."),
+        torch_for_driver(machine, "Install a torch build for CUDA that the driver supports."),
     )
 
 
@@ -115,7 +226,12 @@ def _finding(message: str, evidence: Evidence, advice: Recommendation) -> Findin
     )
 
 
-def _newer(built_for: str | None, driver: str) -> bool:
-    """True when torch's CUDA major version is above the driver's; within a major version CUDA is compatible."""
-    built, offered = re.match(r"(\d+)\.", built_for or ""), re.search(r"CUDA (\d+)\.", driver)
-    return built is not None and offered is not None and int(built.group(1)) > int(offered.group(1))
+GROUP = RuleGroup(
+    "installation",
+    (INSTALL_BROKEN, GPU_NOT_USED),
+    order=90,
+    machine=(
+        MachineCheck(INSTALL_BROKEN, broken_installs, ("imports",), idle=nothing_imported),
+        MachineCheck(GPU_NOT_USED, unusable, idle=lambda m: "" if _hidden_card(m) else without_gpu(m)),
+    ),
+)

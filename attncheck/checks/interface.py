@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from attncheck.checks.machine import MachineCheck
 from attncheck.findings import Evidence, Finding, Recommendation, Rule
-from attncheck.semantics.difference import Difference, LayerMasks
+from attncheck.semantics.difference import Difference
+from attncheck.semantics.layer_masks import LayerMasks
 from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Reason, Rejected, ScenarioRun
+from attncheck.semantics.shape import ShapeReading
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part
 from attncheck.semantics.tolerances import Tolerances, tolerances
 from attncheck.verdicts import Cell, Implementation, Recommended
@@ -25,7 +28,7 @@ class Options:
     """What the user said about the use of the model.
 
     seq_len: longest sequence that will be run, in tokens; None is unbounded. use: "generate" or "train". packing: packed
-    training is meant. scenarios: those asked for by name. dtype: of the probes, torch's short name.
+    training is meant. scenarios, implementations: those asked for by name. dtype: of the probes, torch's short name.
     """
 
     seq_len: int | None = None
@@ -33,6 +36,7 @@ class Options:
     packing: bool = False
     scenarios: frozenset[str] = frozenset()
     dtype: str = "float32"
+    implementations: frozenset[str] = frozenset()
 
     def asked(self, scenario: str) -> bool:
         """True when the user asked for this scenario: by name, by what the model is used for, or by packing."""
@@ -51,7 +55,8 @@ class Inputs:
     by itself. refused: implementations the framework does not accept, with reasons. lacking: what this machine lacks for
     an implementation that is therefore only predicted. replaced: implementation -> (what
     would quietly run instead, why). tiny_config: raw keys of the tiny model, for snippets; model_class: its class.
-    vocab_size: of the tiny model. settings: what to paste to get an implementation.
+    vocab_size: of the tiny model. settings: what to paste to get an implementation. versions: of the installed libraries
+    in whose code known defects lie; None for an absent one. shapes: what kernels do at the checkpoint's true sizes.
     """
 
     target: str
@@ -69,6 +74,8 @@ class Inputs:
     vocab_size: int = 128
     settings: Callable[[str], Recommendation] = lambda name: Recommendation(f"use {name}")
     options: Options = Options()
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    shapes: Sequence[ShapeReading] = ()
 
     @property
     def seq_len(self) -> int | None:
@@ -151,7 +158,8 @@ class Case:
 class RuleGroup:
     """One file of checks: its rules, and how it looks for them. A module of `attncheck.checks` offers it as `GROUP`.
 
-    judge: looks at one view. conclude: looks at the whole run, after every view was judged. order: place in reports.
+    judge: looks at one view. conclude: looks at the whole run, after every view was judged. machine: checks of
+    `doctor`. order: place in reports.
     """
 
     name: str
@@ -159,6 +167,7 @@ class RuleGroup:
     order: int
     judge: Callable[[View, Inputs], Iterable[Issue]] | None = None
     conclude: Callable[[Case], Iterable[Finding]] | None = None
+    machine: tuple[MachineCheck, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

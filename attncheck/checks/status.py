@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from attncheck.checks.interface import Inputs
 from attncheck.findings import Finding, Severity
 from attncheck.semantics.observation import Basis, Crashed, NotRun, Observed, Reason, Rejected, ScenarioRun
-from attncheck.verdicts import Cell, Implementation, Status, Verdict
+from attncheck.verdicts import Cell, Implementation, KernelRefusal, Launched, Status, Verdict
 
 #: Verdicts that say something about an implementation.
 _JUDGED = (Verdict.OK, Verdict.MISMATCH)
+#: Slugs that say that an implementation does not run, not that it computes something else.
+UNUSABLE = ("backend-unusable", "shape-unsupported")
 
 
 def implementations(inputs: Inputs, findings: Sequence[Finding], matrix: Sequence[Cell]) -> tuple[Implementation, ...]:
@@ -32,7 +34,9 @@ def _implementation(name: str, inputs: Inputs, findings: Sequence[Finding], matr
     reasons = [*inputs.lacking.get(name, ()), *reasons]
     measured = any(run.basis is Basis.MEASURED for run in observed)
     basis = None if not observed else Basis.MEASURED if measured else Basis.PREDICTED
-    kernels = [kernel for run in observed if isinstance(run.outcome, Observed) for kernel in run.outcome.kernels]
+    outcomes = [run.outcome for run in observed if isinstance(run.outcome, Observed)]
+    kernels = [kernel for outcome in outcomes for kernel in outcome.kernels]
+    launched = [Launched(*seen) for outcome in outcomes for seen in outcome.launched]
     return Implementation(
         name=name,
         default=name == inputs.default,
@@ -40,7 +44,18 @@ def _implementation(name: str, inputs: Inputs, findings: Sequence[Finding], matr
         status=status,
         reasons=tuple(dict.fromkeys(reasons)),
         kernels=tuple(dict.fromkeys(kernels)),
+        launched=tuple(dict.fromkeys(launched)),
+        refusals=_refusals(observed),
     )
+
+
+def _refusals(observed: Sequence[ScenarioRun]) -> tuple[KernelRefusal, ...]:
+    """Kernels that were forced and refused, scenarios of one reason together."""
+    where: dict[tuple[str, str], dict[str, None]] = {}
+    for run in observed:
+        for refusal in run.outcome.refusals if isinstance(run.outcome, Observed) else ():
+            where.setdefault(refusal, {})[run.scenario] = None
+    return tuple(KernelRefusal(kernel, reason, tuple(scenarios)) for (kernel, reason), scenarios in where.items())
 
 
 def _status(
@@ -55,7 +70,12 @@ def _status(
     wrong = [
         finding
         for finding in findings
-        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug != "backend-unusable"
+        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug not in UNUSABLE
+    ]
+    true_size = [
+        Reason(finding.message, source=finding.kernel)
+        for finding in findings
+        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug == "shape-unsupported"
     ]
     crashes = [
         Reason(f"{run.scenario}: {run.outcome.reason}", limit="", source=run.outcome.kind)
@@ -66,6 +86,8 @@ def _status(
     core_crash = any(isinstance(run.outcome, Crashed) and run.core for run in runs)
     if wrong:
         return Status.MISMATCH, crashes + refusals
+    if true_size:
+        return Status.REJECTED, true_size
     if core_crash or (crashes and not observed):
         return Status.CRASHED, crashes
     if observed:

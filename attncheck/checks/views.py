@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from attncheck.checks.interface import REFERENCE, Inputs, View
-from attncheck.semantics.difference import Difference, beyond_inputs, compare, compare_with, gather, looks_ahead
+from attncheck.semantics.difference import Difference, beyond_inputs, compare, compare_with
+from attncheck.semantics.layer_masks import gather, looks_ahead
 from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Observed, ScenarioRun
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part

@@ -1,37 +1,254 @@
-"""Imports a library in a process of its own: an import that raises, crashes or hangs is a result."""
+"""Imports a library in a process of its own: an import that raises, crashes or hangs is a result, with its cause."""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
 
+from attncheck.installed.symbols import Complaint, complaint, demangled
+from attncheck.installed.trial import Cause, ImportTrial
+from attncheck.probe.process import signal_name
 from attncheck.semantics.observation import Crashed
 
 #: A first import from a cold disk takes tens of seconds; beyond this it hangs.
 LIMIT = 120.0
+#: Seconds a process gets to say where it hangs.
+_LAST_WORDS = 5.0
 #: Imports nothing but the built-in `sys` before the path is set: a `json.py` in the current folder must not get in.
-_CODE = "import sys; sys.path[:] = sys.argv[2:]; __import__(sys.argv[1])"
+_BOOTSTRAP = (
+    "import sys; arguments = sys.argv[1:3]; sys.path[:] = sys.argv[3:]; "
+    "from attncheck.probe.importing import main; main(arguments)"
+)
+#: What libraries write when they import without the part that computes.
+_COMPLAINTS = re.compile(
+    r"can't load C\+\+/CUDA extensions|bitsandbytes library load error"
+    r"|Need to compile C\+\+ extensions|Skipping import of cpp extensions",
+    re.IGNORECASE,
+)
+_MOST_COMPLAINTS = 3
+_LONGEST_LINE = 600
+#: As faulthandler prints the innermost frame first.
+_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in ', re.MULTILINE)
+#: What glibc prints when a symbol is missed only at its first call; the process then ends with status 127.
+_LOOKUP_ERROR = 127
 
 
 def failure_of(module: str, limit: float = LIMIT) -> Crashed | None:
-    """None when `import module` succeeds; else the exception's line, the signal, or the time limit (in seconds)."""
-    try:
-        process = subprocess.run(
-            [sys.executable, "-c", _CODE, module, *sys.path],
+    """None when `import module` succeeds; else how it broke. limit: in seconds."""
+    return try_import(module, limit=limit).failure
+
+
+def try_import(module: str, *, operation: str = "", limit: float = LIMIT) -> ImportTrial:
+    """Import `module` in a process of its own, and try an operation out of `importing.OPERATIONS` after it.
+
+    limit: seconds for both together.
+    """
+    import tempfile  # brings random and hashlib, which `doctor --static` has no use for
+
+    with tempfile.TemporaryFile() as answers, tempfile.TemporaryFile() as chatter:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _BOOTSTRAP, module, operation, *sys.path],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=answers,
+            stderr=chatter,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-            timeout=limit,
-            check=False,
         )
+        hung = not _ended(process, limit)
+        replies = _replies(answers)
+        words = _read(chatter)
+    if not replies:
+        return _broken(module, process.returncode, words, limit if hung else None)
+    if "error" in replies[0]:
+        return _raised(module, replies[0])
+    trial = ImportTrial(module, complaints=_complaints(words))
+    if not operation:
+        return trial
+    return _operated(trial, operation, replies[1:], process.returncode, words, limit if hung else None)
+
+
+def _ended(process: subprocess.Popen[bytes], limit: float) -> bool:
+    """True when the process ended by itself; one that did not is asked where it is, and killed."""
+    try:
+        process.wait(limit)
     except subprocess.TimeoutExpired:
-        return Crashed("timeout", f"the import did not end within {limit:g} s")
-    if process.returncode == 0:
-        return None
-    if process.returncode < 0:
-        return Crashed("signal", f"the import died of {signal.Signals(-process.returncode).name}")
-    lines = process.stderr.decode("utf-8", "replace").strip().splitlines()
-    return Crashed("exception", lines[-1].strip() if lines else f"the import exited with {process.returncode}")
+        process.send_signal(signal.SIGABRT if os.name == "posix" else signal.SIGTERM)
+        try:
+            process.wait(_LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return False
+    return True
+
+
+def _replies(file: IO[bytes]) -> list[Mapping[str, Any]]:
+    """The lines that the child wrote whole; what Python's start-up files print stands among them."""
+    found: list[Mapping[str, Any]] = []
+    for line in _read(file).splitlines():
+        try:
+            reply = ast.literal_eval(line)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(reply, dict):
+            found.append(reply)
+    return found
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _broken(module: str, code: int, words: str, limit: float | None) -> ImportTrial:
+    """A process that never came to say how the import went. limit: that it exceeded, None when it ended by itself."""
+    where = _frame(words, module)
+    inside = f" in {where}" if where else ""
+    if limit is not None:
+        crash = Crashed(
+            "timeout", f"the import did not end within {limit:g} s; it hung{inside}" if inside else _slow(limit)
+        )
+        return ImportTrial(module, crash, Cause.HANG, where=where)
+    if code < 0:
+        name = signal_name(-code)
+        return ImportTrial(
+            module, Crashed("signal", f"the import died of {name}{inside}"), Cause.SIGNAL, name, name, where
+        )
+    if code == _LOOKUP_ERROR and (found := complaint(words)) is not None:
+        return _native(module, found, where)
+    last = next((line.strip() for line in reversed(words.splitlines()) if line.strip()), "")
+    reason = f"the import exited with {code}" + (f": {last[:_LONGEST_LINE]}" if last else "")
+    return ImportTrial(module, Crashed("exit", reason), Cause.EXIT, str(code), where=where)
+
+
+def _slow(limit: float) -> str:
+    return f"the import did not end within {limit:g} s"
+
+
+def _raised(module: str, reply: Mapping[str, Any]) -> ImportTrial:
+    """An import that raised, by the first exception of its chain that names something."""
+    where = _at(reply)
+    kind, text = str(reply["error"]), str(reply["text"])
+    if kind == "SystemExit":
+        reason = (
+            f"the import exited with {reply['exit']} in {where}" if where else f"the import exited with {reply['exit']}"
+        )
+        return ImportTrial(module, Crashed("exit", reason), Cause.EXIT, str(reply["exit"]), where=where)
+    texts = [str(entry) for entry in reply["texts"]]
+    for entry in texts:
+        if (found := complaint(entry)) is not None:
+            return _native(module, found, _relative(str(reply["file"])) or where)
+    said = _one_line(texts)
+    cause, subject = Cause.OTHER, ""
+    if kind == "ModuleNotFoundError" and reply["name"]:
+        cause, subject = Cause.MISSING_MODULE, str(reply["name"])
+    elif kind in ("AttributeError", "ImportError") and (
+        name := re.search(r"has no attribute '(\w+)'|import name '(\w+)'", text)
+    ):
+        cause, subject = Cause.MISSING_NAME, name[1] or name[2]
+    inside = f" (in {where})" if where else ""
+    return ImportTrial(module, Crashed("exception", f"{said}{inside}"), cause, subject, subject, where)
+
+
+def _native(module: str, found: Complaint, where: str) -> ImportTrial:
+    """A shared object that the loader refused."""
+    by = os.path.basename(found.library) or (
+        os.path.basename(where) if where.endswith((".so", ".pyd", ".dylib")) else ""
+    )
+    needed = f", which {by} needs" if by else ""
+    readable = found.subject
+    if found.cause is Cause.UNDEFINED_SYMBOL:
+        readable = demangled(found.subject)
+        spelled = f" ({found.subject})" if readable != found.subject else ""
+        reason = f"undefined symbol: {readable}{spelled}{needed}"
+    elif found.cause is Cause.MISSING_LIBRARY:
+        reason = f"the shared object {found.subject or 'of a library'}{needed} cannot be found"
+        reason = reason.replace(" needs cannot", " needs, cannot")
+    elif found.cause is Cause.OLD_SYSTEM_LIBRARY:
+        reason = f"this system has no {found.subject}{needed}"
+    else:
+        reason = f"{os.path.basename(found.subject)} is damaged or made for another processor"
+    return ImportTrial(
+        module,
+        Crashed("exception", reason),
+        found.cause,
+        os.path.basename(found.subject),
+        readable,
+        _relative(found.library) or where,
+    )
+
+
+def _operated(
+    trial: ImportTrial,
+    operation: str,
+    replies: list[Mapping[str, Any]],
+    code: int,
+    words: str,
+    limit: float | None,
+) -> ImportTrial:
+    """The trial with what became of the operation."""
+    failure: Crashed | None
+    called = operation
+    if replies and "error" not in replies[0]:
+        failure, called = None, str(replies[0]["done"])
+    elif replies:
+        failure = Crashed("exception", _one_line([str(entry) for entry in replies[0]["texts"]]))
+    else:
+        broken = _broken(trial.module, code, words, limit).failure
+        assert broken is not None
+        failure = Crashed(broken.kind, broken.reason.replace("the import", "the call"))
+    return ImportTrial(trial.module, complaints=trial.complaints, operation=called, operation_failure=failure)
+
+
+def _one_line(texts: list[str]) -> str:
+    """The exception's first lines, and what caused it where that says something else."""
+    lines = [" ".join(entry.split())[:_LONGEST_LINE] for entry in texts]
+    told = [line for index, line in enumerate(lines) if index == 0 or line.partition(": ")[2] not in lines[0]]
+    return " <- ".join(told[:2] if len(told) < 3 else (told[0], told[-1]))
+
+
+def _complaints(words: str) -> tuple[str, ...]:
+    """Lines that say that a part will not work, each with the indented lines that go on with it."""
+    found: list[str] = []
+    lines = words.splitlines()
+    for index, line in enumerate(lines):
+        if not _COMPLAINTS.search(line):
+            continue
+        rest = []
+        for following in lines[index + 1 : index + 4]:
+            if not following.startswith("  "):
+                break
+            rest.append(following.strip())
+        found.append(" ".join([line.strip(), *rest])[:_LONGEST_LINE])
+    return tuple(dict.fromkeys(found))[:_MOST_COMPLAINTS]
+
+
+def _frame(words: str, module: str) -> str:
+    """Where the process was when it died, from what faulthandler printed; "" when it printed nothing.
+
+    The innermost frame of the package that was imported; of any other file where it was not in there.
+    """
+    own = str(Path(__file__).with_name("importing.py"))
+    frames = [match for match in _FRAME.finditer(words) if match["file"] != own and not match["file"].startswith("<")]
+    top = module.partition(".")[0]
+    inside = [frame for frame in frames if top in (part.partition(".")[0] for part in Path(frame["file"]).parts)]
+    return next((f"{_relative(frame['file'])}:{frame['line']}" for frame in (*inside, *frames)), "")
+
+
+def _at(reply: Mapping[str, Any]) -> str:
+    file, line = reply["at"]
+    return f"{_relative(str(file))}:{line}" if file else ""
+
+
+def _relative(file: str) -> str:
+    """The file relative to the longest entry of the path that holds it: no folder of this machine in a report."""
+    places = [
+        entry.rstrip(os.sep) + os.sep for entry in sys.path if entry and file.startswith(entry.rstrip(os.sep) + os.sep)
+    ]
+    return file[len(max(places, key=len)) :] if places else file

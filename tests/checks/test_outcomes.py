@@ -89,6 +89,39 @@ def test_a_crash_that_eager_does_not_share_is_the_implementations_own(
     assert any("out of sorts" in reason.text for reason in entry.reasons)
 
 
+#: Names of kernels as the profiler shows them on an H100.
+TORCH_FLASH = "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>, true>(Flash_fwd_params)"
+FLASH_ATTN = "void flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>, false>(Flash_fwd_params)"
+
+
+@pytest.mark.parametrize(("launched", "slugs"), [(FLASH_ATTN, []), (TORCH_FLASH, ["silent-fallback"]), ("", [])])
+def test_a_gpu_kernel_of_another_library_than_the_one_requested_is_a_warning(launched: str, slugs: list[str]) -> None:
+    outcome = Observed(GOOD, launched=(("", launched),) if launched else ())
+    conclusion = checks.evaluate(runs.inputs(TINY, runs.run(outcome, implementation="flash_attention_2")))
+    assert [found.slug for found in conclusion.findings] == slugs
+    for found in conclusion.findings:
+        assert found.severity is Severity.WARNING
+        assert "pytorch_flash" in found.message
+        assert "sdpa-flash" in found.evidence.effective
+
+
+def test_sdpa_may_run_whichever_kernel_it_likes() -> None:
+    outcome = Observed(GOOD, launched=(("", "some_gemm"), ("flash", TORCH_FLASH)))
+    conclusion = checks.evaluate(runs.inputs(TINY, runs.run(outcome)))
+    assert conclusion.findings == ()
+    (entry,) = conclusion.implementations
+    assert [(seen.kernel, seen.name) for seen in entry.launched] == [("", "some_gemm"), ("flash", TORCH_FLASH)]
+
+
+def test_a_forced_kernel_that_refuses_is_told_with_its_reason_and_scenarios() -> None:
+    refused = Observed(GOOD, refusals=(("flash", "no masks"),))
+    conclusion = checks.evaluate(runs.inputs(TINY, runs.run(refused), runs.run(refused, scenario="left-pad")))
+    (entry,) = conclusion.implementations
+    assert [(one.kernel, one.reason, one.scenarios) for one in entry.refusals] == [
+        ("flash", "no masks", ("plain", "left-pad"))
+    ]
+
+
 def test_a_quiet_replacement_is_a_warning() -> None:
     used = runs.run(Observed(GOOD, used_implementation="eager"))
     (found,) = checks.evaluate(runs.inputs(TINY, used)).findings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from attncheck.probe.reading.gradients import backward
 from attncheck.probe.reading.reference import Terms, attention, interleaved, keep_tensor, probabilities
 from attncheck.semantics.keepmask import KeepMask
 
@@ -59,3 +60,35 @@ def test_its_gradients_equal_finite_differences(softcap: float | None) -> None:
     sinks = torch.tensor([0.3, -0.2], dtype=torch.float64)
     terms = Terms(0.4, softcap=softcap, sinks=sinks)
     assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, CAUSAL, terms), (query, key, value))
+
+
+@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 1), (3, 8), (8, 9), (5, 70), (0, 4), (4, 0)])
+def test_a_mask_as_a_tensor_has_the_same_cells(q_len: int, kv_len: int) -> None:
+    mask = KeepMask.from_rule(q_len, kv_len, lambda i, j: (i * 7 + j * 3) % 5 < 2)
+    tensor = keep_tensor(mask)
+    assert tensor.shape == (q_len, kv_len)
+    assert tensor.dtype == torch.bool
+    assert [[bool(cell) for cell in row] for row in tensor] == [
+        [mask.keeps(i, j) for j in range(kv_len)] for i in range(q_len)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_backward_is_bit_for_bit_that_of_autograd(dtype: torch.dtype) -> None:
+    def run(how):  # type: ignore[no-untyped-def]
+        leaves = [x.to(dtype).requires_grad_() for x in inputs(kv_heads=4)]
+        output = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True)
+        upstream = torch.linspace(-3, 3, output.numel()).view(output.shape).to(dtype)
+        upstream[:, :, 2] = 0
+        return how(output, leaves, upstream)
+
+    for ours, torchs in zip(run(backward), run(torch.autograd.grad), strict=True):
+        assert torch.equal(ours, torchs)
+
+
+def test_a_backward_through_nan_and_inf_is_that_of_autograd() -> None:
+    leaf = torch.tensor([0.0, 1.0, -1.0], requires_grad=True)
+    upstream = torch.tensor([1.0, 0.0, 2.0])
+    (ours,) = backward(leaf.log(), [leaf], upstream)
+    (torchs,) = torch.autograd.grad(leaf.log(), [leaf], upstream)
+    torch.testing.assert_close(ours, torchs, rtol=0, atol=0, equal_nan=True)

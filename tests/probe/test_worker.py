@@ -102,6 +102,17 @@ def test_chatter_during_the_imports_is_not_mixed_into_the_answers(
         prober.describe(REQUEST)
 
 
+def test_what_python_prints_at_its_start_is_not_mixed_into_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('welcome to this cluster')")
+    library(tmp_path, "torch", "raise ImportError('as planned')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Prober(1.0) as prober, pytest.raises(NoVerdictError, match="as planned"):
+        prober.describe(REQUEST)
+
+
 @pytest.mark.parametrize("action", ["hangs", "hangs-in-native-code"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_busy_worker_does_not_outlive_its_parent(action: str, number: signal.Signals) -> None:

@@ -1,0 +1,204 @@
+"""Rules about speed: right implementations that cost more than they need, and kernels too wrong to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from attncheck.checks.interface import RuleGroup
+from attncheck.checks.registry import code_of
+from attncheck.checks.shape_results import Fault, words
+from attncheck.findings import Evidence, Finding, Recommendation, Rule, Severity
+from attncheck.semantics.observation import Basis
+from attncheck.semantics.timing import Bench, BenchCase, BenchCell, Growth
+from attncheck.semantics.workload import alike, right
+
+SLOW_PATH = Rule(
+    "ATC910",
+    "slow-path",
+    "A right implementation costs more than it need",
+    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call.",
+    "The result is right, so nothing fails: time and memory are lost at every step. A mask pushes SDPA off its flash kernel, and a window through a mask saves nothing: every hidden cell is computed and thrown away, so time grows with the square of the length instead of the length.",
+    "Both are timed with CUDA events at the model's own sizes, the L2 emptied before each repetition. It counts when the slow one's 20th percentile is 1.5 times the fast one's 80th or more: the same kernel differs by up to 1.25 times from host to host (tritonbench#141), and 1.5 lies above that. Calls shorter than 0.2 ms are left out, because launching them takes as long; so are kernels that a check against float64 found wrong. Over three lengths or more the exponent of growth is fitted: a windowed call near 2 instead of 1 computes what it hides.",
+    "Take the implementation that the evidence names, or let the kernel have the window itself (flash-attention, or flex_attention with torch.compile).",
+    ("tritonbench#141",),
+)
+
+#: How many times as long it must take; the rule says why.
+FACTOR = 1.5
+#: Seconds below which a call is not judged.
+SHORTEST = 2e-4
+#: Tokens from which eager attention is worth a word: below, its logits are small beside everything else.
+LONG = 4096
+#: Exponent above which the time of a windowed call grows like that of a full one: half way between 1 and 2.
+STEEP = 1.5
+
+#: Where each judged subject stands in transformers.
+_IMPLEMENTATIONS = {"eager": "eager", "sdpa": "sdpa", "flex_attention-uncompiled": "flex_attention"}
+
+Settings = Callable[[str], Recommendation]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """A slow cell beside the fastest right one of the same case. why: what makes it slow, in words."""
+
+    cell: BenchCell
+    best: BenchCell
+    why: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long it takes."""
+        assert self.cell.median is not None
+        assert self.best.median is not None
+        return self.cell.median / self.best.median
+
+    @property
+    def certain(self) -> bool:
+        """True beyond the spread of both."""
+        slow, fast = self.cell.p20 or self.cell.median, self.best.p80 or self.best.median
+        assert slow is not None
+        assert fast is not None
+        return slow >= FACTOR * fast and slow >= SHORTEST
+
+
+def slow_paths(bench: Bench, typed: str, settings: Settings) -> Iterator[Finding]:
+    """One warning for each path, pass and mask; the longest length at which it is slow leads.
+
+    typed: the command that repeats the run. settings: what to paste for a subject.
+    """
+    best: dict[BenchCase, BenchCell] = {}
+    for cell in filter(right, bench.cells):
+        work = alike(cell.case)
+        if work not in best or (cell.median or 0.0) < (best[work].median or 0.0):
+            best[work] = cell
+    found: dict[tuple[object, ...], list[_Slow]] = {}
+    for cell in filter(right, bench.cells):
+        case, fastest = cell.case, best[alike(cell.case)]
+        why = slow_path(cell)
+        if why and fastest.case.subject != case.subject and (slow := _Slow(cell, fastest, why)).certain:
+            heads = (case.num_heads, case.num_kv_heads, case.head_dim, case.dtype)
+            key = (case.level, case.subject, case.phase, case.backward, case.inputs, case.mask, *heads)
+            found.setdefault(key, []).append(slow)
+    for same in found.values():
+        yield _finding(same, bench, typed, settings)
+
+
+def slow_path(cell: BenchCell) -> str:
+    """Why this path may be slow, in words; "" for a kernel that somebody chose, or a call without such a reason."""
+    case = cell.case
+    if case.phase != "prefill":
+        return ""
+    if case.subject == "flex_attention-uncompiled":
+        return "flex_attention without torch.compile computes and stores every logit"
+    if case.subject == "eager" and case.kv_len >= LONG:
+        return "eager attention computes and stores every logit"
+    if case.subject != "sdpa":
+        return ""
+    ran = f" (it runs {cell.kernel})" if cell.kernel else ""
+    if case.window.bounded:
+        return f"SDPA has no window: it goes there as a mask, and every hidden cell is computed{ran}"
+    if case.inputs != "plain" or case.chunk is not None:
+        kind = "chunks" if case.chunk is not None else {"padded": "padding", "packed": "documents"}[case.inputs]
+        return f"{kind} go to SDPA as a mask, which keeps it off its flash kernel{ran}"
+    return ""
+
+
+def _finding(same: Sequence[_Slow], bench: Bench, typed: str, settings: Settings) -> Finding:
+    lead = max(same, key=lambda slow: slow.cell.case.kv_len)
+    cell, best, case = lead.cell, lead.best, lead.cell.case
+    subject, fastest = case.subject, best.case.subject
+    slow, fast = _milliseconds(cell), _milliseconds(best)
+    what = "forward and backward" if case.backward else "forward"
+    figures: dict[str, float | int | str] = {
+        "tokens": case.kv_len,
+        "pass": what,
+        "ratio": round(lead.ratio, 3),
+        f"{subject} ms": slow,
+        f"{fastest} ms": fast,
+        **{f"ratio at {slow.cell.case.kv_len}": round(slow.ratio, 3) for slow in same},
+    }
+    if cell.peak_memory is not None and best.peak_memory is not None:
+        figures |= {f"{subject} bytes": cell.peak_memory, f"{fastest} bytes": best.peak_memory}
+    remarks = [lead.why]
+    if (unbounded := _without_window(bench, case)) is not None:
+        times = (cell.median or 0.0) / (unbounded.median or 1.0)
+        figures["ratio to no window at all"] = round(times, 3)
+        remarks.append(f"it takes {times:.1f} times as long as with no window at all")
+    if (steep := _growth(bench, case)) is not None and case.window.bounded:
+        figures["exponent of growth"] = round(steep.exponent, 3)
+        if steep.exponent > STEEP:
+            remarks.append(f"its time grows with length^{steep.exponent:.2f}, where a window needs 1")
+    if (other := _growth(bench, best.case)) is not None:
+        figures[f"exponent of growth, {fastest}"] = round(other.exponent, 3)
+    advice = settings(fastest)
+    gain = f"{advice.text}: {lead.ratio:.1f} times faster here, {slow - fast:.2f} ms less a layer"
+    headline = f"{subject} takes {lead.ratio:.1f} times as long as {fastest} ({case.mask}, {what})"
+    return Finding(
+        SLOW_PATH.code,
+        SLOW_PATH.slug,
+        Severity.WARNING,
+        f"{headline}: {slow:.2f} ms against {fast:.2f} ms at {case.kv_len} tokens; {'; '.join(remarks)}",
+        Basis.MEASURED,
+        implementation=_IMPLEMENTATIONS.get(subject, subject),
+        kernel=cell.kernel,
+        scenario="",
+        variant=f"{case.level} level, {what}",
+        evidence=Evidence(
+            declared=f"{fast:.2f} ms ({fastest})",
+            requested=f"{case.mask}, {case.inputs} inputs, {case.kv_len} tokens, {case.num_heads} heads of {case.head_dim}",
+            effective=f"{slow:.2f} ms ({subject})",
+            figures=figures,
+        ),
+        reproduction=f"{typed} --level {case.level} --seq-lens {case.kv_len} --impl {subject},{fastest}",
+        recommendations=(Recommendation(gain, advice.settings),),
+        headline=headline,
+    )
+
+
+def _without_window(bench: Bench, case: BenchCase) -> BenchCell | None:
+    """The same subject at the same sizes with a plain causal mask, where the run has it."""
+    if not case.window.bounded or case.window.right != 0:
+        return None
+    size = ("level", "subject", "backward", "batch", "kv_len", "num_heads", "num_kv_heads", "head_dim", "dtype")
+    for cell in filter(right, bench.cells):
+        same = all(getattr(cell.case, name) == getattr(case, name) for name in size)
+        if same and cell.case.mask == "causal" and cell.case.phase == "prefill" and cell.case.inputs == case.inputs:
+            return cell
+    return None
+
+
+def _growth(bench: Bench, case: BenchCase) -> Growth | None:
+    names = ("level", "subject", "phase", "backward", "inputs", "mask")
+    for entry in bench.growth:
+        if all(getattr(entry, name) == getattr(case, name) for name in names) and entry.head_dim in (
+            None,
+            case.head_dim,
+        ):
+            return entry
+    return None
+
+
+def _milliseconds(cell: BenchCell) -> float:
+    assert cell.median is not None
+    return round(cell.median * 1e3, 4)
+
+
+def wrong_kernel(fault: Fault, case: BenchCase, typed: str) -> Finding:
+    """The error of a kernel that a check before its timing found wrong: it is listed with this and no speed."""
+    return Finding(
+        code_of(fault.slug),
+        fault.slug,
+        Severity.ERROR,
+        f"{fault.headline} ({words(fault.reading.shape)}), so it is not timed",
+        Basis.MEASURED,
+        kernel=case.subject,
+        variant=f"{case.inputs} inputs, {case.phase}",
+        evidence=fault.evidence,
+        reproduction=f"{typed} --level kernel --impl {case.subject}",
+        headline=fault.headline,
+    )
+
+
+GROUP = RuleGroup("speed", (SLOW_PATH,), order=98)

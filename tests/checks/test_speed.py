@@ -1,0 +1,157 @@
+"""slow-path is raised for paths that users take, beside something right and faster, and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from attncheck.bench import figures
+from attncheck.checks.shape_results import wrong
+from attncheck.checks.speed import slow_paths, wrong_kernel
+from attncheck.findings import Finding, Recommendation, Setting, Severity
+from attncheck.semantics.convention import Outcome
+from attncheck.semantics.observation import Basis
+from attncheck.semantics.shape import Shape, ShapeReading, WrongCells
+from attncheck.semantics.spec import CAUSAL, FULL, Window
+from attncheck.semantics.timing import Bench, BenchCase, BenchCell
+from attncheck.semantics.workload import cells
+
+BAND = {"window": Window(1023, 0), "mask": "window 1024"}
+LENGTHS = (4096, 8192, 16384)
+
+
+def cell(subject: str, milliseconds: float, tokens: int = 16384, kernel: str = "", **changes: Any) -> BenchCell:
+    values: dict[str, Any] = {
+        "level": "kernel",
+        "subject": subject,
+        "phase": "prefill",
+        "backward": False,
+        "inputs": "plain",
+        "batch": 1,
+        "q_len": tokens,
+        "kv_len": tokens,
+        "num_heads": 16,
+        "num_kv_heads": 16,
+        "head_dim": 128,
+        "head_dim_v": 128,
+        "dtype": "bfloat16",
+        "window": CAUSAL,
+        "mask": "causal",
+    }
+    case = BenchCase(**{**values, **changes})
+    case = replace(case, cells=cells(case))
+    median = milliseconds / 1e3
+    return BenchCell(
+        case, Outcome.READ, median, 0.99 * median, 1.01 * median, 50, 1.0, peak_memory=1 << 20, kernel=kernel
+    )
+
+
+def settings(subject: str) -> Recommendation:
+    return Recommendation(f"use {subject}", (Setting("transformers", "attn_implementation", subject, subject),))
+
+
+def findings(given: Sequence[BenchCell]) -> list[Finding]:
+    bench = Bench(tuple(given), figures.growth(given))
+    return list(slow_paths(bench, "attncheck bench mistral", settings))
+
+
+def test_a_window_through_a_mask() -> None:
+    given = [
+        *(cell("sdpa", 7.9 * (n / 16384) ** 2, n, "efficient", **BAND) for n in LENGTHS),
+        *(cell("flash-attn-2", 0.52 * n / 16384, n, **BAND) for n in LENGTHS),
+        cell("sdpa", 1.95, kernel="flash"),
+        cell("flash-attn-2", 1.9),
+    ]
+    (found,) = findings(given)
+    assert (found.slug, found.severity, found.basis) == ("slow-path", Severity.WARNING, Basis.MEASURED)
+    assert found.implementation == "sdpa"
+    assert found.kernel == "efficient"
+    assert "15.2 times as long as flash-attn-2" in found.message
+    assert "4.1 times as long as with no window at all" in found.message
+    assert "length^2.00, where a window needs 1" in found.message
+    figures_ = found.evidence.figures
+    assert figures_["ratio"] == pytest.approx(15.192, abs=1e-3)
+    assert figures_["exponent of growth"] == pytest.approx(2.0)
+    assert figures_["exponent of growth, flash-attn-2"] == pytest.approx(1.0)
+    assert set(figures_) >= {"ratio at 8192", "ratio at 16384", "ratio to no window at all", "sdpa bytes"}
+    assert found.recommendations[0].settings[0].value == "flash-attn-2"
+    assert "15.2 times faster" in found.recommendations[0].text
+    assert found.reproduction == ("attncheck bench mistral --level kernel --seq-lens 16384 --impl sdpa,flash-attn-2")
+
+
+@pytest.mark.parametrize(
+    ("slow", "words"),
+    [
+        (cell("sdpa", 3.0, inputs="padded", kernel="efficient"), "padding go to SDPA as a mask"),
+        (cell("sdpa", 3.0, inputs="packed"), "documents go to SDPA as a mask"),
+        (cell("eager", 30.0), "eager attention computes and stores every logit"),
+        (cell("flex_attention-uncompiled", 30.0), "without torch.compile"),
+    ],
+)
+def test_other_slow_paths(slow: BenchCell, words: str) -> None:
+    fast = replace(slow, case=replace(slow.case, subject="flash-attn-2"), median=1e-3, p20=1e-3, p80=1e-3)
+    (found,) = findings([slow, fast])
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param([cell("sdpa", 1.4, **BAND), cell("flash-attn-2", 1.0, **BAND)], id="not slow enough"),
+        pytest.param([cell("sdpa", 0.15, **BAND), cell("flash-attn-2", 0.02, **BAND)], id="launching dominates"),
+        pytest.param([cell("sdpa", 1.74), cell("flash-attn-4", 0.87)], id="no mask: another library is faster"),
+        pytest.param([cell("sdpa-math", 40.0), cell("flash-attn-4", 0.87)], id="a kernel that somebody chose"),
+        pytest.param([cell("eager", 9.0, 1024), cell("sdpa", 1.0, 1024)], id="short"),
+        pytest.param([cell("sdpa", 7.9, **BAND)], id="nothing to compare with"),
+        pytest.param(
+            [cell("sdpa", 7.9, **BAND), replace(cell("flash-attn-2", 0.5, **BAND), excluded="window-ignored")],
+            id="the faster one is wrong",
+        ),
+        pytest.param(
+            [replace(cell("sdpa", 7.9, **BAND), excluded="nan-rows"), cell("flash-attn-2", 0.5, **BAND)],
+            id="itself is wrong",
+        ),
+        pytest.param([cell("sdpa", 7.9, **BAND), cell("flash-attn-2", 0.5)], id="not the same case"),
+        pytest.param(
+            [cell("sdpa", 3.0, window=FULL, mask="full"), cell("flash-attn-2", 1.0, window=FULL, mask="full")],
+            id="full attention has no mask",
+        ),
+        pytest.param(
+            [cell("sdpa", 3.0, phase="decode", **BAND), cell("flash-attn-2", 1.0, phase="decode", **BAND)],
+            id="decode",
+        ),
+    ],
+)
+def test_quiet(given: list[BenchCell]) -> None:
+    assert findings(given) == []
+
+
+def test_noise_beyond_the_factor_is_needed() -> None:
+    slow, fast = cell("sdpa", 1.6, **BAND), cell("flash-attn-2", 1.0, **BAND)
+    assert findings([slow, fast])
+    assert not findings([replace(slow, p20=1.0e-3), fast])
+    assert not findings([slow, replace(fast, p80=1.2e-3)])
+
+
+def test_passes_and_levels_are_told_apart() -> None:
+    given = [
+        cell(subject, time, **BAND, backward=backward, level=level)
+        for backward in (False, True)
+        for level in ("kernel", "layer")
+        for subject, time in (("sdpa", 7.9), ("flash_attention_2", 0.5))
+    ]
+    assert len(findings(given)) == 4
+
+
+def test_a_wrong_kernel_is_an_error() -> None:
+    shape = Shape(4, 2, 64, 64, Window(31, 0))
+    cells_ = WrongCells((40, 8), behind=100, behind_distances=(32, 32))
+    reading = ShapeReading("bad", shape, Outcome.READ, Basis.MEASURED, wrong=cells_)
+    (fault,) = wrong(reading, training=True)
+    found = wrong_kernel(fault, cell("bad", 1.0).case, "attncheck bench")
+    assert (found.slug, found.severity, found.kernel) == ("window-off-by-one", Severity.ERROR, "bad")
+    assert "not timed" in found.message
+    assert found.reproduction == "attncheck bench --level kernel --impl bad"
