@@ -58,6 +58,9 @@ KNOWN_SINCE = {
     "flash_attention_4": "5.5",
 }
 
+#: Names whose kernels run on GPUs only.
+FLASH_NAMES = tuple(name for name in KNOWN_SINCE if name.startswith("flash_attention_"))
+
 #: Kernels that follow the call contract of a flash name closely enough to be predicted by it. vllm-flash-attn3 is left
 #: out: it takes sinks (`s_aux`), which the FA3 contract does not have.
 CONTRACTS = {

@@ -56,7 +56,7 @@ class _Session:
     def __init__(self, tiny: TinyModel, request: Probe) -> None:
         self._tiny = tiny
         self._request = request
-        self._predicted = predicted(request.implementation, request.device)
+        self._predicted = predicted(request)
         self._models: dict[tuple[tuple[str, Any], ...], Any] = {}
         declared = oracle.declare(tiny.info.config, tiny.defaults).layers
         self._attends = not declared or any(layer.attends for layer in declared)
@@ -171,14 +171,15 @@ PARTS: Mapping[Stack, tuple[Part, ...]] = {
 }
 
 
-def predicted(implementation: str, device: str) -> bool:
-    """True when only the flash contract in plain torch can answer: no such kernel can run here.
+def predicted(request: Probe) -> bool:
+    """True when the flash contract in plain torch shall answer, or nothing else can: no such kernel can run here.
 
     transformers' own test is asked whether the package is there. Where a version has no test for it, it is not.
     """
+    implementation = request.implementation
     if not virtual_flash.supports(implementation):
         return False
-    if device != "cuda" or not torch.cuda.is_available():
+    if request.predict or request.device != "cuda" or not torch.cuda.is_available():
         return True
     from transformers import utils
 
@@ -200,4 +201,11 @@ def observed(recorder: Recorder, implementation: str) -> Outcome:
         return Crashed("exception", "; ".join(recorder.failures) or f"nothing was read under {implementation}")
     others = sorted(recorder.used - {implementation})
     used = implementation if implementation in recorder.used or not others else others[0]
-    return Observed(tuple(recorder.calls), tuple(sorted(recorder.kernels)), used, tuple(recorder.failures))
+    return Observed(
+        calls=tuple(recorder.calls),
+        kernels=tuple(sorted(recorder.kernels)),
+        used_implementation=used,
+        failures=tuple(recorder.failures),
+        launched=tuple(recorder.launched),
+        refusals=tuple(recorder.refusals.items()),
+    )

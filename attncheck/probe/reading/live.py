@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,14 +28,16 @@ class Recorder:
     calls: one observation per attention call and kernel, in order. step: forward call inside the scenario; set it
     before each. failures: what could not be read, and why, as text without repetition. used: implementations whose
     function really ran ("sdpa" falls to "eager" here and there). kernels: kernels below sdpa that it picked by itself
-    (read in fitting probes only). reached: attention calls seen, read or not; 0 means that the model does not go
-    through the attention interface.
+    (read in fitting probes only). launched, refusals: as in `Observed`. reached: attention calls seen, read or not; 0
+    means that the model does not go through the attention interface.
     """
 
     calls: list[CallObservation] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     kernels: set[str] = field(default_factory=set)
+    launched: dict[tuple[str, str], None] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
     reached: int = 0
     _step: int = 0
     _begin: Callable[[], None] = lambda: None
@@ -72,7 +74,7 @@ def attention_probe(
     implementation: the one set on the model, for messages; every registered function is watched, so that a quiet
     replacement shows in `Recorder.used`. fit: also read scale, softcap, sinks, bias and head map. gradients: also check
     the backward (implies the fit). kernels: kernels below sdpa to read besides the one it picks itself (""), out of
-    `sdpa_kernels.NAMES`; one that refuses is noted in `failures`. single: the part of a model with one stack, see
+    `sdpa_kernels.NAMES`; one that refuses is noted in `refusals`. single: the part of a model with one stack, see
     `Places`. Attention functions and random state are put back at the end. A call that cannot be repeated is noted in
     `failures` and never breaks the forward pass.
     """
@@ -135,12 +137,12 @@ class _Session:
                     try:
                         with sdpa_kernels.forced(chosen):
                             self._observe(chosen, replay, asked, broken if not chosen else (), part, layer)
+                            if self.fit:
+                                self._name_kernel(name, chosen, replay)
                     except RuntimeError as error:
                         if not chosen:
                             raise
-                        self.recorder.fail(f"kernel {chosen} refused: {_first_line(error)}")
-                if self.fit:
-                    self._name_kernel(name, replay)
+                        self.recorder.refusals.setdefault(chosen, _first_line(error))
         except Exception as error:  # a probe must not break the model's own forward pass
             self.recorder.fail(f"{module} under {name} could not be read: {type(error).__name__}: {_first_line(error)}")
 
@@ -180,17 +182,18 @@ class _Session:
             )
         )
 
-    def _name_kernel(self, name: str, replay: Replay) -> None:
-        alike = name, type(replay.mask), replay.query.shape, replay.key.shape, replay.value.shape
+    def _name_kernel(self, name: str, chosen: str, replay: Replay) -> None:
+        alike = name, chosen, type(replay.mask), replay.query.shape, replay.key.shape, replay.value.shape
         if alike in self.named:
             return
         self.named.add(alike)
-        try:
-            used = replay.kernel_used(name)
-        except Exception:  # some operators (flex) cannot run under a dispatch mode: the kernel stays unnamed
-            return
-        if used:
-            self.recorder.kernels.add(used)
+        if not chosen:
+            with suppress(
+                Exception
+            ):  # some operators (flex) cannot run under a dispatch mode: the kernel stays unnamed
+                self.recorder.kernels |= {replay.kernel_used(name)} - {""}
+        with suppress(Exception):  # a profiler that cannot start says nothing about the kernel
+            self.recorder.launched |= dict.fromkeys((chosen, kernel_name) for kernel_name in replay.launched())
 
 
 def _loud(kwargs: dict[str, Any]) -> dict[str, Any]:

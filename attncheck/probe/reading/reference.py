@@ -74,8 +74,11 @@ def interleaved(num_heads: int, num_kv_heads: int) -> tuple[int, ...]:
 
 def keep_tensor(mask: KeepMask, device: torch.device | None = None) -> Tensor:
     """The mask as booleans, queries x keys."""
-    rows = [[bool(row >> j & 1) for j in range(mask.kv_len)] for row in mask.rows]
-    return torch.tensor(rows, dtype=torch.bool, device=device).view(mask.q_len, mask.kv_len)
+    width = max(1, -(-mask.kv_len // 8))
+    data = bytearray().join(row.to_bytes(width, "little") for row in mask.rows)
+    packed = torch.frombuffer(data, dtype=torch.uint8) if data else torch.zeros(0, dtype=torch.uint8)
+    bits = packed.view(mask.q_len, width, 1) >> torch.arange(8, dtype=torch.uint8) & 1
+    return bits.view(mask.q_len, width * 8)[:, : mask.kv_len].bool().to(device)
 
 
 def _kv_heads(query: Tensor, shared: Tensor, head_map: Sequence[int] | None) -> list[int]:

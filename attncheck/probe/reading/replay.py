@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attncheck.probe.kernels import launched
 from attncheck.probe.reading import gradients, kernel, logits, scalars, sdpa_kernels
 from attncheck.probe.reading.reference import Terms, interleaved
 from attncheck.probe.reading.requested import additive_bias, given_sinks
@@ -146,6 +147,14 @@ class Replay:
         """Name of the kernel below sdpa that the implementation picks by itself, "" where there is none."""
         query, key = self.flat_inputs()
         return sdpa_kernels.ran(lambda: self.silent(query, key, torch.zeros_like(self.value)), implementation)
+
+    def launched(self) -> tuple[str, ...]:
+        """Name of the CUDA kernel that does most of the call's work, as the profiler saw it; nothing on a CPU."""
+        if self.query.device.type != "cuda":
+            return ()
+        query, key = self.flat_inputs()
+        names = launched.launched(lambda: self.silent(query, key, torch.zeros_like(self.value)))
+        return (launched.attention_kernel(names),) if names else ()
 
     def _probability(self, query: Tensor, key: Tensor) -> Tensor:
         if self.any_width and self.value.shape[2] > self.value.shape[3]:

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_BACKENDS = {
-    "math": "MATH",
-    "flash": "FLASH_ATTENTION",
-    "efficient": "EFFICIENT_ATTENTION",
-    "cudnn": "CUDNN_ATTENTION",
-}
+from attncheck.backends.sdpa import KERNELS, forced
+
+__all__ = ["NAMES", "forced", "ran"]
+
 #: Kernels that can be forced.
-NAMES = tuple(_BACKENDS)
-
-
-@contextmanager
-def forced(name: str) -> Iterator[None]:
-    """Let scaled_dot_product_attention use this kernel only; it raises RuntimeError where the kernel cannot serve.
-
-    "" leaves the choice to torch. torch's remarks on why a kernel refuses are kept quiet.
-    """
-    if not name:
-        yield
-        return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    backend = getattr(SDPBackend, _BACKENDS[name])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with sdpa_kernel([backend]):
-            yield
+NAMES = tuple(KERNELS)
 
 
 class _Seen(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attncheck.probe.protocol import NotBuilt, TinyInfo
 from attncheck.probe.tiny import library, switch, target
 from attncheck.probe.tiny import rules as shrink_rules
+from attncheck.probe.tiny.construct import construct, seeded, share
 from attncheck.probe.tiny.layers import layer_kinds
 from attncheck.probe.tiny.shrink import shrink
 from attncheck.semantics.observation import Reason
@@ -20,9 +20,6 @@ __all__ = ["TinyModel", "build", "shrink"]
 
 #: Largest model that may be allocated, in bytes of float32 weights. A healthy tiny model has 0.1 M parameters (0.4 MB).
 MAX_BYTES = 200_000_000
-
-#: Seed of the weights; any fixed number does.
-SEED = 0
 
 #: Depths tried on top of the shortest prefix, for classes that treat their last layer in a way of its own.
 _MORE_LAYERS = 4
@@ -75,7 +72,7 @@ class TinyModel:
             if switch.needs_rebuild(self._base):
                 self._made[key] = self._put(self._construct(self.info.config, implementation, dtype), dtype, device)
             else:
-                model = _share(self._typed(dtype, device))
+                model = share(self._typed(dtype, device))
                 switch.set_name(model, implementation)
                 self._made[key] = model
         return self._made[key]
@@ -92,7 +89,7 @@ class TinyModel:
     def _construct(self, config: Mapping[str, Any], implementation: str, dtype: str) -> Any:
         flash = switch.unchecked() if switch.is_flash(implementation) else contextlib.nullcontext()
         with flash:
-            return _construct(self._config_class, self._model_class, config, implementation, dtype)
+            return construct(self._config_class, self._model_class, config, implementation, dtype)
 
     def _put(self, model: Any, dtype: str, device: str) -> Any:
         model.load_state_dict(self._base.state_dict(), strict=False)
@@ -150,57 +147,10 @@ def _attempt(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung)
     """One rung: construct under eager and run a few tokens through it. Raises what the library raises."""
     if _large(_resolved(found.config_class, raw)):
         _guard(found, raw)
-    model = _construct(found.config_class, found.model_class, raw, "eager", "float32").eval()
+    model = construct(found.config_class, found.model_class, raw, "eager", "float32").eval()
     info = _info(found, raw, rung, model)
     _smoke(model, info)
     return TinyModel(info, found.config_class, found.model_class, model)
-
-
-def _construct(config_class: Any, model_class: Any, raw: Mapping[str, Any], implementation: str, dtype: str) -> Any:
-    """The model with seeded weights; every RNG that construction may draw from is put back."""
-    import torch
-
-    config = library.make_config(config_class, {**raw, "attn_implementation": implementation})
-    precision = getattr(torch, dtype)
-    # The name of the dtype argument, and whether the implementation may be passed beside the config, changed over time.
-    spellings: tuple[dict[str, Any], ...] = (
-        {"dtype": precision, "attn_implementation": implementation},
-        {"torch_dtype": precision, "attn_implementation": implementation},
-        {"torch_dtype": precision},
-    )
-    with _seeded():
-        for arguments in spellings[:-1]:
-            try:
-                return model_class._from_config(config, **arguments)
-            except TypeError as error:
-                if not any(f"'{name}'" in str(error) for name in arguments):
-                    raise
-        return model_class._from_config(config, **spellings[-1])
-
-
-@contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Seeds the generators of torch (CPU: CUDA's are not drawn from), Python and numpy; restores them after."""
-    import torch
-
-    from attncheck.probe.randomness import random_state_kept, seed_library_generators
-
-    dtype = torch.get_default_dtype()
-    with random_state_kept():
-        torch.random.default_generator.manual_seed(SEED)
-        seed_library_generators(SEED)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
-def _share(model: Any) -> Any:
-    """A copy of the module structure and its configs over the same weights and buffers."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        memo[id(tensor)] = tensor
-    return copy.deepcopy(model, memo)
 
 
 def _large(raw: Mapping[str, Any]) -> bool:
@@ -219,7 +169,7 @@ def _guard(found: target.Target, raw: Mapping[str, Any]) -> None:
     import torch
 
     with torch.device("meta"):
-        model = _construct(found.config_class, found.model_class, raw, "eager", "float32")
+        model = construct(found.config_class, found.model_class, raw, "eager", "float32")
     size = sum(4 * parameter.numel() for parameter in model.parameters())
     if size > MAX_BYTES:
         most = MAX_BYTES // 1_000_000
@@ -294,7 +244,7 @@ def _smoke(model: Any, info: TinyInfo) -> None:
     inputs: dict[str, Any] = {"input_ids": tokens}
     if info.kind == "seq2seq":
         inputs["decoder_input_ids"] = tokens[:, :6]
-    with torch.no_grad(), _seeded():
+    with torch.no_grad(), seeded():
         output = model(**inputs)
     first = next((value for value in output.values() if torch.is_tensor(value) and value.is_floating_point()), None)
     if first is None or not bool(torch.isfinite(first).all()):

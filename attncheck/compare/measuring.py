@@ -1,0 +1,91 @@
+"""The measuring of `compare`: runs every implementation as transformers would, and its kernels at the real sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from attncheck import verdicts
+from attncheck.compare.options import CompareOptions
+from attncheck.compare.target import Target
+from attncheck.environment import Environment
+from attncheck.frameworks.flash_kernels import FLASH_NAMES
+from attncheck.frameworks.interface import Decision, Redirected, Unavailable, Usable
+from attncheck.probe import shapes
+from attncheck.probe.client import Prober
+from attncheck.probe.protocol import Build, NotBuilt, Probe, TinyInfo
+from attncheck.probe.scenario import scenarios
+from attncheck.semantics.observation import Basis, NotRun, Rejected, ScenarioRun
+from attncheck.semantics.shape import ShapeReading
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the probes gave. tiny: None when no model could be built."""
+
+    tiny: TinyInfo | None
+    decisions: Mapping[str, Decision]
+    runs: Sequence[ScenarioRun]
+
+
+def measure(
+    prober: Prober, target: Target, decisions: Mapping[str, Decision], probe: Probe, progress: Progress
+) -> Measured:
+    """The runs of every implementation by the tiny model. probe: what is asked of each, but for its name."""
+    progress("building the tiny model")
+    built = prober.build(Build(target.config, target.remote_code))
+    if isinstance(built, NotBuilt):
+        why = NotRun("no tiny model of this type could be built: " + "; ".join(reason.text for reason in built.reasons))
+        runs = [run for name in decisions for run in _not_run(name, probe.scenarios, why)]
+        return Measured(None, decisions, runs)
+    runs = [
+        run
+        for name, decision in decisions.items()
+        for run in _run(prober, decision, replace(probe, implementation=name), progress)
+    ]
+    return Measured(built, decisions, runs)
+
+
+def _run(prober: Prober, decision: Decision, request: Probe, progress: Progress) -> list[ScenarioRun]:
+    """The runs of one implementation, as transformers would really run it."""
+    name = request.implementation
+    if isinstance(decision, Rejected) or (isinstance(decision, Redirected) and not decision.available):
+        return []
+    if isinstance(decision, Redirected):
+        if decision.contract is None:
+            why = NotRun(f"transformers would run {decision.actual} instead, whose call contract is not known")
+            return _not_run(name, request.scenarios, why)
+        request = replace(request, implementation=decision.contract)
+    by_contract = request.device == "cpu" and request.implementation in FLASH_NAMES
+    if not by_contract and not isinstance(decision, Unavailable | Redirected):
+        return list(prober.probe(request, progress))
+    request = replace(request, device="cpu")  # only the documented contract can answer, in plain torch
+    # Of a worker that died nobody hears on what the run rested.
+    return [replace(run, implementation=name, basis=Basis.PREDICTED) for run in prober.probe(request, progress)]
+
+
+def real_shapes(
+    groups: Sequence[verdicts.LayerGroup],
+    measured: Measured,
+    environment: Environment,
+    options: CompareOptions,
+    device: str,
+    longest: int | None,
+    progress: Progress,
+) -> tuple[ShapeReading, ...]:
+    """What the kernels of each implementation that transformers would run do at the checkpoint's true sizes."""
+    names = [name for name, decision in measured.decisions.items() if isinstance(decision, Usable | Unavailable)]
+    dtype = options.dtype or "bfloat16"  # what a user would run, also where the probes of the tiny model are float32
+    wanted = shapes.cases(groups, measured.runs, names, dtype)
+    return shapes.read(wanted, environment, shapes.Plan(device, longest=longest, seed=options.seed), progress)
+
+
+def _not_run(name: str, asked: Sequence[str], why: NotRun) -> list[ScenarioRun]:
+    """One run a scenario that nobody tried."""
+    return [
+        ScenarioRun(name, scenario.name, "", Basis.MEASURED, why, core=scenario.core)
+        for scenario in scenarios()
+        if scenario.name in asked
+    ]

@@ -1,0 +1,60 @@
+"""Constructs a model from a config as the library would, with seeded weights, and copies of it that share them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attncheck.probe.tiny import library
+
+#: Seed of the weights; any fixed number does.
+SEED = 0
+
+
+def construct(config_class: Any, model_class: Any, raw: Mapping[str, Any], implementation: str, dtype: str) -> Any:
+    """The model with seeded weights; every RNG that construction may draw from is put back."""
+    import torch
+
+    config = library.make_config(config_class, {**raw, "attn_implementation": implementation})
+    precision = getattr(torch, dtype)
+    # The name of the dtype argument, and whether the implementation may be passed beside the config, changed over time.
+    spellings: tuple[dict[str, Any], ...] = (
+        {"dtype": precision, "attn_implementation": implementation},
+        {"torch_dtype": precision, "attn_implementation": implementation},
+        {"torch_dtype": precision},
+    )
+    with seeded():
+        for arguments in spellings[:-1]:
+            try:
+                return model_class._from_config(config, **arguments)
+            except TypeError as error:
+                if not any(f"'{name}'" in str(error) for name in arguments):
+                    raise
+        return model_class._from_config(config, **spellings[-1])
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Seeds the generators of torch (CPU: CUDA's are not drawn from), Python and numpy; restores them after."""
+    import torch
+
+    from attncheck.probe.randomness import random_state_kept, seed_library_generators
+
+    dtype = torch.get_default_dtype()
+    with random_state_kept():
+        torch.random.default_generator.manual_seed(SEED)
+        seed_library_generators(SEED)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def share(model: Any) -> Any:
+    """A copy of the module structure and its configs over the same weights and buffers."""
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        memo[id(tensor)] = tensor
+    return copy.deepcopy(model, memo)
