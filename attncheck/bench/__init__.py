@@ -1,0 +1,1 @@
+"""The use case of `bench`: time and memory of the implementations that are right."""

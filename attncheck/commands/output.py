@@ -1,0 +1,111 @@
+"""Where reports go: checked before the work, written to standard output or to a file, with the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from attncheck.errors import UsageError
+from attncheck.options import FailOn
+
+if TYPE_CHECKING:
+    from attncheck.render.interface import Style
+    from attncheck.report import Report
+
+
+def check_output(format_name: str, output: str | None, command: str) -> None:
+    """Fail before the work, not after it: no such format of that command, a file that cannot be written."""
+    from attncheck.render import interface
+
+    interface.find(format_name, command)
+    check_file(output)
+
+
+def check_file(output: str | None) -> None:
+    """Raise UsageError when the report can go neither to that file nor, with None, to standard output."""
+    if output is None:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed", "-o FILE writes the report there")
+        return
+    folder = os.path.dirname(output) or os.curdir
+    if not os.path.isdir(folder):
+        raise UsageError(f"-o {output}: there is no folder {folder}", "make it, or name a file in another one")
+    if not output or os.path.isdir(output):
+        raise UsageError(f"-o {output!r} cannot be written: it is no file name", "name a file, such as -o report.json")
+    if not os.access(output if os.path.exists(output) else folder, os.W_OK):
+        raise UsageError(f"-o {output} cannot be written: permission denied", "name a file in another folder")
+
+
+def style(output: str | None) -> Style:
+    """How to write to stdout (or to a file: no escape codes, 100 columns)."""
+    from attncheck.render.interface import Style
+
+    if output is not None:
+        return Style(width=100)
+    from rich.console import Console
+
+    console = Console()
+    coloured = console.is_terminal and not console.no_color
+    try:
+        "✓▀█".encode(sys.stdout.encoding or "ascii")
+        unicode = True
+    except (UnicodeEncodeError, LookupError):
+        unicode = False
+    return Style(max(60, min(console.width, 140)), console.color_system if coloured else None, unicode)
+
+
+def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn) -> None:
+    """Render, write, and exit with the report's code."""
+    from attncheck.render import interface
+
+    report = dataclasses.replace(report, fail_on=fail_on.value)
+    emit(interface.render(report, format_name, style(output)), output)
+    raise typer.Exit(report.exit_code)
+
+
+def emit(text: str, output: str | None) -> None:
+    """The report to stdout or to a file. A reader that closes the pipe early is no error."""
+    if output is not None:
+        try:
+            _replace(output, text)
+        except OSError as error:
+            raise UsageError(f"-o {output} cannot be written: {error.strerror}") from None
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not have every letter of a file name
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would complain at exit when it flushes again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(
+                f"standard output cannot be written: {error.strerror}", "-o FILE writes it there"
+            ) from None
+
+
+def _replace(path: str, text: str) -> None:
+    """The file is the old one or the new one at any time, whatever happens; what is no plain file is written to."""
+    if os.path.lexists(path) and (not os.path.isfile(path) or os.path.islink(path)):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+        if os.path.exists(path):
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise

@@ -1,0 +1,162 @@
+"""Times one callable: CUDA events with a flushed L2 before each repetition, torch's own timer on a CPU."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+#: Written over before each repetition: more than the L2 of any GPU (H100: 50 MB). As in triton.testing.do_bench.
+FLUSHED_BYTES = 256 * 1024 * 1024
+#: Calls of the warm-up by which the time that Python takes to launch is read; few enough to fit into a launch queue.
+_LAUNCHES = 10
+#: Share of the measured time from which a call is bound by its launch and not by its kernel.
+_BOUND = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long one measurement may take. warm_up, repeat: seconds. fewest, most: repetitions.
+
+    Repetitions of a call that takes longer than `slow` seconds are not repeated `fewest` times but once.
+    """
+
+    warm_up: float = 0.010
+    repeat: float = 0.060
+    fewest: int = 5
+    most: int = 100
+    slow: float = 0.5
+
+    def repetitions(self, estimate: float) -> int:
+        """How often a call of this many seconds is repeated."""
+        if estimate > self.slow:
+            return 1
+        return max(self.fewest, min(self.most, int(self.repeat / max(estimate, 1e-9))))
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one call. median, p20, p80: of n repetitions. first_call: of the very first, compiling included.
+
+    drift: median of the last tenth of the repetitions against that of the first tenth, minus one; None for fewer than
+    20. peak: bytes that the device held at most beyond what it held before, None on a CPU. launch_bound: launching
+    takes as long as the call, so a faster kernel would not show. spent: seconds that all this took.
+    """
+
+    median: float
+    p20: float
+    p80: float
+    n: int
+    first_call: float
+    drift: float | None = None
+    peak: int | None = None
+    launch_bound: bool = False
+    spent: float = 0.0
+
+
+def measure(call: Callable[[], object], device: str, *, held: int | None = None, budget: Budget = Budget()) -> Times:
+    """Time `call`. device: "cuda" or "cpu". held: bytes of the device that count as inputs, None: what is held now.
+
+    On a GPU: one first call, one for memory and an estimate, a warm-up by time, then repetitions between two events,
+    each after a write over 256 MiB that empties the L2, all as triton.testing.do_bench has it. That function is not
+    used itself: it gives no first call, no account of its own time, and calls slow kernels seven times at least. Raises
+    what the call raises.
+    """
+    started = time.perf_counter()
+    found = _on_gpu(call, held, budget) if device == "cuda" else _on_cpu(call, budget)
+    return replace(found, spent=time.perf_counter() - started)
+
+
+def summary(times: Sequence[float]) -> tuple[float, float, float]:
+    """(median, 20th percentile, 80th percentile), linearly interpolated."""
+    ordered = sorted(times)
+    return statistics.median(ordered), _quantile(ordered, 0.2), _quantile(ordered, 0.8)
+
+
+def drift(times: Sequence[float]) -> float | None:
+    """Median of the last tenth against the first tenth, minus one; None for fewer than 20 repetitions."""
+    tenth = len(times) // 10
+    if tenth < 2:
+        return None
+    return statistics.median(times[-tenth:]) / statistics.median(times[:tenth]) - 1
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Times:
+    import torch
+
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated() if held is None else held
+    started = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    first_call = time.perf_counter() - started
+    torch.cuda.reset_peak_memory_stats()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    peak = int(torch.cuda.max_memory_allocated() - before)
+    estimate = start.elapsed_time(end) / 1e3
+    launch = _warm_up(call, estimate, budget)
+    torch.cuda.synchronize()
+    times = _repeat(call, budget.repetitions(estimate))
+    median, p20, p80 = summary(times)
+    bound = launch is not None and launch > _BOUND * median
+    return Times(median, p20, p80, len(times), first_call, drift(times), peak, bound)
+
+
+def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> float | None:
+    """Seconds that Python takes to launch one call, None where it was called too seldom to tell."""
+    count = min(budget.most, max(1, int(budget.warm_up / max(estimate, 1e-9))))
+    started = time.perf_counter()
+    launched = None
+    for number in range(1, count + 1):
+        call()
+        if number == _LAUNCHES:
+            launched = (time.perf_counter() - started) / _LAUNCHES
+    return launched
+
+
+def _repeat(call: Callable[[], object], count: int) -> list[float]:
+    import torch
+
+    flushed = torch.empty(FLUSHED_BYTES // 4, dtype=torch.int32, device="cuda")
+    starts = [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+    ends = [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+    for start, end in zip(starts, ends):
+        flushed.zero_()
+        start.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in zip(starts, ends)]
+
+
+def _on_cpu(call: Callable[[], object], budget: Budget) -> Times:
+    from torch.utils.benchmark import Timer
+
+    started = time.perf_counter()
+    call()
+    first_call = time.perf_counter() - started
+    timer = Timer("call()", globals={"call": call}, num_threads=cpu_threads())
+    found = timer.blocked_autorange(min_run_time=budget.repeat)
+    times = [float(seconds) for seconds in found.times]
+    median, p20, p80 = summary(times)
+    return Times(median, p20, p80, len(times), first_call, drift(times))
+
+
+def cpu_threads() -> int:
+    """Threads of a measurement on a CPU: what OMP_NUM_THREADS says, else every core."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1

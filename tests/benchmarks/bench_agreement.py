@@ -1,0 +1,111 @@
+"""The times of `attncheck bench` beside those of triton.testing.do_bench and of torch's profiler, on a GPU.
+
+Start: `python -m tests.benchmarks.bench_agreement` from the repository root. Prints one line a case of at least 0.2 ms:
+our median, do_bench's median, the summed time of the launched kernels, both ratios; then the largest deviation. Exits
+with 1 when fewer than 20 cases were compared or one is off by more than 3 %.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+#: Shortest call that is compared, in seconds; largest deviation allowed; cases wanted.
+SHORTEST, ALLOWED, WANTED = 2e-4, 0.03, 20
+#: Calls that the profiler sums up.
+PROFILED = 10
+KERNELS = ("flash-attn-2", "flash-attn-4", "sdpa-flash", "sdpa-cudnn", "sdpa-efficient", "cudnn-graph", "varlen_attn")
+
+
+def calls() -> Iterator[tuple[str, Callable[[], object]]]:
+    """(words, call) of each case: 16k tokens, heads x head_dim = 2048, bfloat16."""
+    import torch
+
+    from attncheck.bench import grid, subjects
+    from attncheck.bench.session import described
+    from attncheck.environment import read_environment
+    from attncheck.probe.kernels import bench, bench_calls
+    from attncheck.probe.kernels.subject import subject
+    from attncheck.semantics.workload import cells
+
+    apis, environment = subjects.table(), read_environment()
+    attentions = tuple(
+        grid.plain_attention(2048 // width, width, mask, "bfloat16")
+        for width in (64, 128)
+        for mask in ("causal", "full")
+    )
+    made = grid.Grid(attentions, (4096, 16384), passes=("forward", "backward"), tokens=grid.TOKENS)
+    for name in KERNELS:
+        if reason := subjects.lacks(name, apis, environment, "cuda", "bfloat16"):
+            print(f"{name}: not run: {reason}", file=sys.stderr)
+            continue
+        tested = subject(name, {"device": "cuda", "dtype": "bfloat16", "plugins": subjects.PLUGINS})
+        for case, _ in grid.cases(made, "kernel", name):
+            case = replace(case, cells=cells(case))
+            given = bench_calls.inputs(tested, case)
+            upstream = torch.randn_like(given[0]) if case.backward else None
+            try:
+                call = bench.repetition(bench_calls.call(tested, case, given), given, upstream)
+                call()
+                torch.cuda.synchronize()
+            except Exception as error:  # whatever a library refuses is no case to compare
+                print(f"{described(case)}: {type(error).__name__}: {error}", file=sys.stderr)
+                continue
+            yield f"{described(case)}, head_dim {case.head_dim}", call
+            del given, upstream, call
+            torch.cuda.empty_cache()
+
+
+def profiled(call: Callable[[], object]) -> float:
+    """Median of the summed seconds of the CUDA kernels that a call launches, the L2 flushed before each."""
+    import statistics
+
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    flushed = torch.empty(1 << 26, dtype=torch.int32, device="cuda")
+    sums = []
+    for _ in range(PROFILED):
+        flushed.zero_()
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            call()
+            torch.cuda.synchronize()
+        events = [event for event in seen.events() or () if str(event.device_type).endswith("CUDA")]
+        sums.append(sum(float(event.device_time) for event in events) / 1e6)
+    return statistics.median(sums)
+
+
+def main() -> int:
+    """Print the table; 0 where everything agrees."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("this needs a CUDA device", file=sys.stderr)
+        return 2
+    from triton.testing import do_bench
+
+    from attncheck.probe import timing
+
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; milliseconds")
+    print(f"{'case':64} {'ours':>9} {'do_bench':>9} {'profiler':>9} {'/do_bench':>9} {'/profiler':>9}")
+    off: list[float] = []
+    count = 0
+    for words, call in calls():
+        ours = timing.measure(call, "cuda").median
+        if ours < SHORTEST:
+            continue
+        theirs = float(do_bench(call, warmup=25, rep=100, return_mode="median")) / 1e3
+        summed = profiled(call)
+        count += 1
+        off += [abs(ours / theirs - 1), abs(ours / summed - 1)]
+        ratios = f"{ours / theirs:9.3f} {ours / summed:9.3f}"
+        print(f"{words:64} {ours * 1e3:9.4f} {theirs * 1e3:9.4f} {summed * 1e3:9.4f} {ratios}", flush=True)
+    worst = max(off, default=0.0)
+    print(f"{count} cases; largest deviation {worst:.1%} (allowed {ALLOWED:.0%})")
+    return 0 if count >= WANTED and worst <= ALLOWED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
