@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 
 from attncheck.environment import Environment
 from attncheck.findings import Finding, Severity
+from attncheck.installed.inventory import Inventory
+from attncheck.installed.state import TorchState
+from attncheck.semantics.convention import Ability, Convention
+from attncheck.semantics.incident import WindowIncident
+from attncheck.semantics.shape import ShapeReading
+from attncheck.semantics.timing import Bench
+from attncheck.semantics.timing_changes import BenchChanges
 from attncheck.verdicts import Cell, Implementation, Model, Recommended, Verdict
 
 
@@ -23,7 +30,8 @@ class Check:
 class Report:
     """One run of one command.
 
-    fail_on: lowest severity that makes the command fail ("error", "warning", "never").
+    missing: field of this report (or "imports") -> why nobody looked at what would stand there. changes: this bench
+    against a stored one. fail_on: lowest severity that makes the command fail ("error", "warning", "never").
     """
 
     command: str
@@ -38,15 +46,31 @@ class Report:
     findings: tuple[Finding, ...] = ()
     recommended: Recommended | None = None
     checks: tuple[Check, ...] = ()
+    conventions: tuple[Convention, ...] = ()
+    abilities: tuple[Ability, ...] = ()
+    inventory: Inventory | None = None
+    torch: TorchState | None = None
+    incident: WindowIncident | None = None
+    shapes: tuple[ShapeReading, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    bench: Bench | None = None
+    changes: BenchChanges | None = None
     fail_on: str = "error"
 
     @property
     def exit_code(self) -> int:
-        """0: nothing at or above `fail_on`; 1: findings at or above it; 3: no verdict of any basis was reached."""
+        """0: nothing at or above `fail_on`; 1: findings at or above it; 3: no verdict was reached, or nothing timed.
+
+        130: a bench that was interrupted.
+        """
+        if self.bench is not None and not self.bench.complete:
+            return 130
         if self.fail_on != "never":
             limit = Severity(self.fail_on).rank
             if any(finding.severity.rank >= limit for finding in self.findings):
                 return 1
+        if self.bench is not None:
+            return 0 if any(cell.median is not None for cell in self.bench.cells) else 3
         reached = any(cell.verdict in (Verdict.OK, Verdict.MISMATCH) for cell in self.matrix)
         return 0 if reached or self.model is None else 3
 

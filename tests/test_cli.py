@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from attncheck import cli, pipeline
+from attncheck.commands.running import progress
 from attncheck.errors import NoVerdictError, TargetError, UsageError
 from attncheck.report import Report
 from tests import sample_reports
@@ -252,6 +253,6 @@ def test_an_ascii_output_does_not_break() -> None:
 
 
 def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli.progress() as tell:
+    with progress() as tell:
         tell("working")
     assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "numpy", "huggingface_hub")
+HEAVY = ("torch", "transformers", "numpy", "huggingface_hub", "matplotlib")
 LIGHT_PACKAGES = (
     "attncheck.semantics",
     "attncheck.declared",
@@ -17,12 +17,17 @@ LIGHT_PACKAGES = (
     "attncheck.checks",
     "attncheck.report",
     "attncheck.render",
+    "attncheck.stored",
     "attncheck.frameworks",
     "attncheck.backends",
     "attncheck.environment",
+    "attncheck.installed",
     "attncheck.doctor",
     "attncheck.explain",
     "attncheck.pipeline",
+    "attncheck.compare",
+    "attncheck.bench",
+    "attncheck.commands",
     "attncheck.probe.client",
     "attncheck.probe.process",
     "attncheck.probe.scenarios",
@@ -58,7 +63,10 @@ def test_every_module_above_the_probe_loads_nothing_heavy() -> None:
     loaded(EVERY_MODULE, json.dumps([LIGHT_PACKAGES, HEAVY]))
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "compare --help", "doctor --help", "explain --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "compare --help", "doctor --help", "bench --help", "explain --help", "render --help"],
+)
 def test_help_loads_neither_torch_nor_pipeline_nor_renderers(command: str) -> None:
     own = ("attncheck.pipeline", "attncheck.render", "attncheck.checks", "attncheck.probe", "attncheck.declared")
     _, stderr = loaded(COMMAND, command, *HEAVY, *own)

@@ -1,4 +1,4 @@
-"""The sections of a `doctor` report in the terminal: software, GPUs, variables that act, and what can run here."""
+"""A `doctor` report in the terminal: is something broken, the facts, what can run here, and which checks ran."""
 
 from __future__ import annotations
 
@@ -9,67 +9,76 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from attncheck.environment import Environment
-from attncheck.render.symbols import STATUS, VERDICT
-from attncheck.render.wording import first_line, reason_line
+from attncheck.findings import Severity
+from attncheck.render import conventions, installed
+from attncheck.render.interface import Style
+from attncheck.render.symbols import SEVERITY, STATUS, VERDICT
+from attncheck.render.wording import check_name, first_line, plural, reason_line
 from attncheck.report import Report
 from attncheck.semantics.observation import Basis
 from attncheck.verdicts import Implementation, Status, Verdict
 
-_GIB = 1 << 30
+_WORST_FIRST = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
 
-def sections(report: Report) -> list[RenderableType]:
-    """All sections of one doctor report."""
+def sections(report: Report, style: Style) -> list[RenderableType]:
+    """What stands above the findings: the facts, what can run here, the convention table; or the incident alone."""
+    if report.incident is not None:
+        from attncheck.render import incident
+
+        return incident.sections(report.incident, report.environment)
+    usable = _usable(report.implementations, gpus=bool(report.environment.gpus)) if report.implementations else []
+    tables = conventions.sections(report, style)
     return [
-        *_installed(report.environment),
-        *(
-            [Text(), *_usable(report.implementations, gpus=bool(report.environment.gpus))]
-            if report.implementations
-            else []
-        ),
-        *([Text(), *_checks(report)] if report.checks else []),
-    ]
-
-
-def _installed(environment: Environment) -> list[RenderableType]:
-    grid = _grid()
-    grid.add_row("python", f"{environment.python}, {environment.platform}")
-    for gpu in environment.gpus:
-        major, minor = gpu.capability
-        grid.add_row(f"gpu {gpu.index}", f"{gpu.name}, compute capability {major}.{minor}, {gpu.memory / _GIB:.0f} GiB")
-    if environment.driver:
-        grid.add_row("driver", environment.driver)
-    if environment.gpu_note:
-        grid.add_row("gpu", environment.gpu_note)
-    present = [library for library in environment.libraries if library.version is not None or library.note]
-    for library in present:
-        text = Text(library.version or "absent")
-        if library.note:
-            text.append(f"  {library.note}", style="dim")
-        grid.add_row(library.name, text)
-    for name, value in environment.variables.items():
-        grid.add_row(name, Text(f"{value!r} is set and acts"))
-    absent = [library.name for library in environment.libraries if library not in present]
-    if absent:
-        grid.add_row("absent", Text(", ".join(absent), style="dim"))
-    read = "; ".join(f"{what}: {where}" for what, where in environment.sources.items())
-    return [
-        Text("Installed", style="bold underline"),
-        Padding(grid, (0, 0, 0, 2)),
-        *([Padding(Text(f"read from {read}", style="dim"), (0, 0, 0, 2))] if read else []),
+        *installed.sections(report),
+        *([Text(), *usable] if usable else []),
+        *([Text(), *tables] if tables else []),
     ]
 
 
 def answer(report: Report) -> list[Text]:
-    """How many implementations can run here, in a line for the top of the page."""
-    if not report.implementations:
-        return []
-    usable = [entry.name for entry in report.implementations if entry.status is Status.OK]
-    symbol, _, colour = VERDICT[Verdict.OK if usable else Verdict.NOT_RUN]
-    device = "on the GPU" if report.environment.gpus else "on the CPU; no GPU can be used"
-    words = f"{symbol} {len(usable)} of {len(report.implementations)} implementations can run {device}"
-    return [Text(words, style=colour)]
+    """Is something broken, and what can run here; was the incident reproduced: for the top of the page."""
+    if report.incident is not None:
+        from attncheck.render import incident
+
+        return incident.answer(report.incident)
+    lines = [_broken(report)] if report.checks or report.findings else []
+    if report.implementations:
+        usable = [entry.name for entry in report.implementations if entry.status is Status.OK]
+        symbol, _, colour = VERDICT[Verdict.OK if usable else Verdict.NOT_RUN]
+        device = "on the GPU" if report.environment.gpus else "on the CPU; no GPU can be used"
+        words = f"{symbol} {len(usable)} of {len(report.implementations)} implementations can run {device}"
+        lines.append(Text(words, style=colour))
+    if lines and not report.count(Severity.ERROR):
+        advice = "If everything you use works, ignore the notes and what cannot run: nobody needs it all."
+        lines.append(Text(f"  {advice}", style="dim"))
+    return lines
+
+
+def _broken(report: Report) -> Text:
+    """The first line. Nothing that did not run counts as sound."""
+    errors, warnings = ([f for f in report.findings if f.severity is s] for s in (Severity.ERROR, Severity.WARNING))
+    slugs = ", ".join(dict.fromkeys(finding.slug for finding in errors or warnings))
+    unrun = sum(check.status == "not_run" for check in report.checks)
+    notes = report.count(Severity.NOTE)
+    if errors:
+        symbol, colour = SEVERITY[Severity.ERROR]
+        words = f"broken: {slugs} ({plural(len(errors), 'error')}"
+        words += f", {plural(len(warnings), 'warning')}" if warnings else ""
+        words += "); what mends them stands under Findings"
+    elif warnings:
+        symbol, colour = SEVERITY[Severity.WARNING]
+        words = f"nothing is broken, but {plural(len(warnings), 'warning')}: {slugs}"
+    elif report.checks and unrun == len(report.checks):
+        symbol, _, colour = VERDICT[Verdict.NOT_RUN]
+        return Text(f"{symbol} no check was run", style=colour)
+    else:
+        symbol, _, colour = VERDICT[Verdict.OK]
+        words = "nothing found broken"
+    if not errors:
+        words += f", {plural(notes, 'note')}" if notes else ""
+    words += f"; {unrun} of {plural(len(report.checks), 'check')} NOT RUN" if unrun else ""
+    return Text(f"{symbol} {words}", style=colour)
 
 
 def _usable(implementations: tuple[Implementation, ...], *, gpus: bool) -> list[RenderableType]:
@@ -83,26 +92,50 @@ def _usable(implementations: tuple[Implementation, ...], *, gpus: bool) -> list[
         if not entry.reasons:
             reasons = Text("nothing stands against it", style="dim")
         grid.add_row(Text(f"{symbol} {word}", style=colour), Text(entry.name, style="bold"), reasons)
-    parts: list[RenderableType] = [Text("What can run here", style="bold underline"), Padding(grid, (0, 0, 0, 2))]
-    if {entry.basis for entry in implementations} == {Basis.STATIC}:
-        note = "static: read from versions and limits. attncheck compare measures what they compute"
-        parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
-    return parts
+    static = any(entry.basis is Basis.STATIC for entry in implementations)
+    source = "  [static: versions and limits; attncheck compare measures]" if static else ""
+    return [Text.assemble(("What can run here", "bold underline"), (source, "dim")), Padding(grid, (0, 0, 0, 2))]
 
 
-def _checks(report: Report) -> list[RenderableType]:
-    """Only the checks that did not run: what ran shows in the findings."""
-    unrun = [check for check in report.checks if check.status not in ("ok", "finding")]
-    ran = len(report.checks) - len(unrun)
+def closing(report: Report) -> list[RenderableType]:
+    """What stands below the findings: which checks ran, and why others did not."""
+    grid = _grid(2, labels="")
+    for label, words in check_lines(report):
+        grid.add_row(label, words)
+    return [Text("Checks", style="bold underline"), Padding(grid, (0, 0, 0, 2))] if grid.row_count else []
+
+
+def check_lines(report: Report) -> list[tuple[Text, Text]]:
+    """(what came of them, their names) of the checks; those that did not run by the reason."""
+    ranks = {severity: [f.code for f in report.findings if f.severity is severity] for severity in _WORST_FIRST}
+    found: dict[Severity, list[str]] = {}
+    sound: list[str] = []
+    unrun: dict[str, list[str]] = {}
+    for check in report.checks:
+        name = check_name(check.code)
+        if check.status == "not_run":
+            unrun.setdefault(check.reason, []).append(name)
+        elif check.status == "ok":
+            sound.append(name)
+        else:
+            worst = next((severity for severity, codes in ranks.items() if check.code in codes), Severity.NOTE)
+            found.setdefault(worst, []).append(name)
+    lines = [(_label(*SEVERITY[severity], severity.value), found[severity]) for severity in ranks if severity in found]
+    symbol, _, colour = VERDICT[Verdict.OK]
+    lines += [(_label(symbol, colour, "nothing found"), sound)] if sound else []
+    told = [(label, Text(", ".join(names))) for label, names in lines]
     symbol, word, colour = VERDICT[Verdict.NOT_RUN]
-    grid = _grid(3)
-    for check in unrun:
-        grid.add_row(Text(f"{symbol} {word}", style=colour), Text(check.code, style="bold"), check.reason)
-    parts: list[RenderableType] = [
-        Text("Checks", style="bold underline"),
-        Padding(Text(f"{ran} of {len(report.checks)} ran"), (0, 0, 0, 2)),
+    return [
+        *told,
+        *(
+            (_label(symbol, colour, word), Text.assemble(f"{reason}: ", (", ".join(names), "dim")))
+            for reason, names in unrun.items()
+        ),
     ]
-    return [*parts, *([Padding(grid, (0, 0, 0, 2))] if unrun else [])]
+
+
+def _label(symbol: str, colour: str, word: str) -> Text:
+    return Text(f"{symbol} {word}", style=colour)
 
 
 def _grid(columns: int = 2, labels: str = "dim") -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -11,52 +11,25 @@ from rich.table import Table
 from rich.text import Text
 
 from attncheck.findings import Evidence, Finding, Severity
+from attncheck.render.finding_groups import Group, groups
 from attncheck.render.interface import Style
 from attncheck.render.picture import picture
 from attncheck.render.symbols import SEVERITY
 from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges, scenario_words
 from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
+from attncheck.semantics.kernel_names import BRIEF, shortened
 
 #: How many errors get a picture: a screenful of them hides what comes after. Of the warnings, the first does where no
 #: error has one.
 _PICTURES = 3
 _MESSAGES = 4
+#: Of a machine each is about a library of its own; of a model most repeat one another for further implementations.
+_DOCTOR_MESSAGES = 8
 _FIXES = 2
 _SNIPPET_LINES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Findings of one slug and severity, in the report's order; the first leads.
-
-    also: warnings that say of an implementation what one of these errors says already, in scenarios nobody asked for.
-    """
-
-    findings: tuple[Finding, ...]
-    also: tuple[Finding, ...] = ()
-
-    @property
-    def lead(self) -> Finding:
-        """The finding whose evidence is shown: the first with masks, else the first."""
-        return next((f for f in self.findings if f.evidence.declared_mask is not None), self.findings[0])
-
-
-def groups(findings: Iterable[Finding]) -> list[Group]:
-    """Grouped by slug and severity, errors first, then in the report's order."""
-    every = tuple(findings)
-    told = {(f.slug, f.implementation, f.part) for f in every if f.severity is Severity.ERROR}
-    found: dict[tuple[str, Severity], list[Finding]] = {}
-    also: dict[str, list[Finding]] = {}
-    for finding in every:
-        if finding.severity is Severity.WARNING and (finding.slug, finding.implementation, finding.part) in told:
-            also.setdefault(finding.slug, []).append(finding)
-        else:
-            found.setdefault((finding.slug, finding.severity), []).append(finding)
-    return [
-        Group(tuple(group), tuple(also.get(slug, ())) if severity is Severity.ERROR else ())
-        for (slug, severity), group in sorted(found.items(), key=lambda item: -item[0][1].rank)
-    ]
+#: Characters of one line of evidence: four lines of a page.
+_LONGEST_TEXT = 320
 
 
 def blocks(report: Report, style: Style) -> list[RenderableType]:
@@ -70,7 +43,7 @@ def blocks(report: Report, style: Style) -> list[RenderableType]:
         if severity is Severity.NOTE:
             parts += [*_note(group), Text()]
             continue
-        full = severity is Severity.ERROR
+        full = severity is Severity.ERROR or report.command == "doctor"  # what is broken here is worth every line
         if not full and hint:
             parts += [hint, Text()]
             hint = None
@@ -104,7 +77,7 @@ def _short(group: Group, drawn: Sequence[Text], report: Report) -> list[Renderab
     """A warning: what, where, declared against effective, the fix; a line each."""
     lead = group.lead
     parts: list[RenderableType] = [_title(lead), _indented(Text(first_line(lead.headline or lead.message)))]
-    parts += [_indented(line) for line in _where(group.findings, report)]
+    parts += [_indented(line) for line in places(group.findings, report)]
     evidence = lead.evidence
     if evidence.declared and evidence.effective:
         against = Text.assemble(("declared ", "dim"), first_line(evidence.declared), (" · effective ", "dim"))
@@ -121,23 +94,20 @@ def _block(group: Group, drawn: Sequence[Text], report: Report) -> list[Renderab
     """An error: each message with its places and evidence, a picture, every fix, how to reproduce it."""
     lead = group.lead
     parts: list[RenderableType] = [_title(lead)]
-    by_message: dict[str, list[Finding]] = {}
-    for finding in (lead, *group.findings):
-        same = by_message.setdefault(finding.message, [])
-        if finding not in same:
-            same.append(finding)
-    for number, same in enumerate(list(by_message.values())[:_MESSAGES]):
+    by_message = group.by_message()
+    most = _DOCTOR_MESSAGES if report.command == "doctor" else _MESSAGES
+    for number, same in enumerate(list(by_message.values())[:most]):
         first = same[0]
         parts.append(_indented(Text(first_line(first.headline or first.message))))
-        parts += [_indented(line, 4) for line in _where(same, report)]
+        parts += [_indented(line, 4) for line in places(same, report)]
         if (evidence := _evidence(first, full=not number)) is not None:
             parts.append(_indented(evidence, 4))
         if drawn and not number:
             parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
     if group.also:
-        used = "; ".join(line.plain for line in _where(group.also, report))
+        used = "; ".join(line.plain for line in places(group.also, report))
         parts.append(_indented(Text(f"the same in opt-in features: {used}", style="dim"), 4))
-    if (more := len(by_message) - _MESSAGES) > 0:
+    if (more := len(by_message) - most) > 0:
         parts.append(_indented(Text(f"... and {more} more like it; --format json lists them all", style="dim")))
     parts += [*_advice(group.findings), *_reproduction(group.findings, report)]
     return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
@@ -152,11 +122,12 @@ def _name(finding: Finding) -> Text:
     return Text.assemble((finding.slug, "bold"), (f"  {finding.code}", "dim"))
 
 
-def _where(findings: Sequence[Finding], report: Report) -> list[Text]:
+def places(findings: Sequence[Finding], report: Report) -> list[Text]:
     """`measured: eager, sdpa · plain, decode · encoder layers 0-31`, one line for each set of places."""
     scenarios: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
-        name = (finding.implementation or "") + (f" [{finding.kernel}]" if finding.kernel else "")
+        kernel = f"[{shortened(finding.kernel, BRIEF)}]" if finding.kernel else ""
+        name = " ".join(filter(None, (finding.implementation, kernel)))
         seen = scenarios.setdefault((BASIS_WORDS[finding.basis], _layers(finding, report), name), [])
         if finding.scenario and finding.scenario not in seen:
             seen.append(finding.scenario)
@@ -192,8 +163,9 @@ def _evidence(finding: Finding, *, full: bool) -> Table | None:
     evidence = finding.evidence
     rows = [("declared", evidence.declared), ("requested", evidence.requested), ("effective", evidence.effective)]
     if not full:
-        rows.pop(1)
-    elif first := _first_difference(evidence):
+        said = finding.headline or finding.message
+        rows = [row for row in rows[::2] if not re.search(rf"(?<!\w){re.escape(row[1])}(?!\w)", said)]
+    elif first := first_difference(evidence):
         rows.append(("first", first))
     rows = [(label, text) for label, text in rows if text]
     if not rows:
@@ -202,11 +174,17 @@ def _evidence(finding: Finding, *, full: bool) -> Table | None:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
     for label, text in rows:
-        grid.add_row(label, Text(first_line(text)))
+        grid.add_row(label, Text(_cut(first_line(text))))
     return grid
 
 
-def _first_difference(evidence: Evidence) -> str:
+def _cut(text: str) -> str:
+    """A library may put pages into one line; JSON has all of it."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT].rsplit(' ', 1)[0]} [...]"
+
+
+def first_difference(evidence: Evidence) -> str:
+    """`query 8 sees key 0; 136 cells leaked; heads 0, 2 only`; "" where no cell is known."""
     words = []
     if evidence.first_difference is not None:
         row, query, key = evidence.first_difference
@@ -242,7 +220,7 @@ def _advice(findings: Sequence[Finding]) -> list[RenderableType]:
     pasted: set[str] = set()
     parts: list[RenderableType] = []
     for advice in (advice for finding in findings for advice in finding.recommendations):
-        paste = advice.settings[0].paste if advice.settings else ""
+        paste = advice.paste
         if advice.text in texts or (paste and paste in pasted) or len(texts) >= _MESSAGES:
             continue
         texts.add(advice.text)

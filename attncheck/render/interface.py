@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,11 +27,15 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """One output format. render gets a report that has been redacted; it must not read anything else."""
+    """One output format. render gets a report that has been redacted; it must not read anything else.
+
+    commands: whose reports it can write, empty for all.
+    """
 
     name: str
     summary: str
     render: Callable[[Report, Style], str]
+    commands: tuple[str, ...] = ()
 
 
 def renderers() -> dict[str, Renderer]:
@@ -39,15 +45,31 @@ def renderers() -> dict[str, Renderer]:
     return {renderer.name: renderer for renderer in discovery.plugins(render, "RENDERER", Renderer)}
 
 
-def find(name: str) -> Renderer:
-    """The format of that name. Raises UsageError with the names there are."""
-    known = renderers()
+def find(name: str, command: str = "") -> Renderer:
+    """The format of that name. Raises UsageError with the names there are (for that command, where one is named)."""
+
+    def fits(renderer: Renderer) -> bool:
+        return not command or not renderer.commands or command in renderer.commands
+
+    if (named := _of_module(name)) is not None and fits(named):
+        return named
+    known = {key: renderer for key, renderer in renderers().items() if fits(renderer)}
     if name not in known:
-        raise UsageError(f"--format {name!r} is not a format; there are {', '.join(sorted(known))}")
+        where = f" of {command}" if command else ""
+        raise UsageError(f"--format {name!r} is not a format{where}; there are {', '.join(sorted(known))}")
     return known[name]
+
+
+def _of_module(name: str) -> Renderer | None:
+    """The format that a module of its own name defines: the usual case, and all other formats stay unloaded."""
+    path = f"attncheck.render.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(path) is None:
+        return None
+    renderer = getattr(importlib.import_module(path), "RENDERER", None)
+    return renderer if isinstance(renderer, Renderer) and renderer.name == name else None
 
 
 def render(report: Report, format_name: str, style: Style = Style()) -> str:
     """The report as text in one format, ending in a newline. Raises UsageError for an unknown format."""
-    text = find(format_name).render(redacted(report), style)
+    text = find(format_name, report.command).render(redacted(report), style)
     return text if text.endswith("\n") else text + "\n"

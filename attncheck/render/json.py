@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from attncheck.environment import Environment
 from attncheck.findings import Evidence, Finding, Recommendation, Setting, Severity
-from attncheck.render import wire
+from attncheck.render import json_bench, json_doctor, json_shapes, wire
 from attncheck.render.interface import Renderer, Style
+from attncheck.render.json_doctor import figures, finite
 from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.observation import Reason
@@ -58,6 +58,24 @@ def to_wire(report: Report) -> wire.ReportEntry:
         entry["recommended"] = None if report.recommended is None else _recommended(report.recommended)
     if report.implementations or report.model is not None:
         entry["implementations"] = [_implementation(implementation) for implementation in report.implementations]
+    if report.conventions:
+        entry["conventions"] = [json_doctor.convention(convention) for convention in report.conventions]
+    if report.abilities:
+        entry["abilities"] = [json_doctor.ability(ability) for ability in report.abilities]
+    if report.inventory is not None:
+        entry["inventory"] = json_doctor.inventory(report.inventory)
+    if report.torch is not None:
+        entry["torch"] = json_doctor.torch(report.torch)
+    if report.incident is not None:
+        entry["incident"] = json_doctor.incident(report.incident)
+    if report.shapes:
+        entry["shapes"] = [json_shapes.reading(reading) for reading in report.shapes]
+    if report.bench is not None:
+        entry["bench"] = json_bench.bench(report.bench)
+    if report.changes is not None:
+        entry["bench_changes"] = json_bench.changes(report.changes)
+    if report.missing:
+        entry["missing"] = dict(report.missing)
     if report.checks:
         entry["checks"] = [{"code": c.code, "status": c.status, "reason": c.reason} for c in report.checks]
     return entry
@@ -70,6 +88,7 @@ def _environment(environment: Environment) -> wire.EnvironmentEntry:
         "driver": environment.driver,
         "gpu_note": environment.gpu_note,
         "torch_cuda": environment.torch_cuda,
+        "torch_hip": environment.torch_hip,
         "gpus": [
             {
                 "index": gpu.index,
@@ -82,6 +101,7 @@ def _environment(environment: Environment) -> wire.EnvironmentEntry:
         ],
         "libraries": [{"name": lib.name, "version": lib.version, "note": lib.note} for lib in environment.libraries],
         "variables": dict(environment.variables),
+        "inert": dict(environment.inert),
         "sources": dict(environment.sources),
     }
 
@@ -121,8 +141,8 @@ def _declared(spec: AttentionSpec) -> wire.Declared:
         "window": known("window", [window.left, window.right]),
         "alignment": spec.mask.alignment.value,
         "chunk": known("chunk", spec.mask.chunk),
-        "scale": known("scale", _finite(softmax.scale)),
-        "softcap": known("softcap", _finite(softmax.softcap)),
+        "scale": known("scale", finite(softmax.scale)),
+        "softcap": known("softcap", finite(softmax.softcap)),
         "sinks": known("sinks", softmax.sinks),
         "alibi": known("bias", softmax.bias is Bias.ALIBI),
         "bias": known("bias", softmax.bias.value),
@@ -136,7 +156,7 @@ def _declared(spec: AttentionSpec) -> wire.Declared:
 
 
 def _implementation(entry: Implementation) -> wire.ImplementationEntry:
-    return {
+    wired: wire.ImplementationEntry = {
         "name": entry.name,
         "default": entry.default,
         "basis": None if entry.basis is None else entry.basis.value,
@@ -144,6 +164,14 @@ def _implementation(entry: Implementation) -> wire.ImplementationEntry:
         "reasons": [_reason(reason) for reason in entry.reasons],
         "kernels": list(entry.kernels),
     }
+    if entry.launched:
+        wired["launched"] = [{"kernel": seen.kernel, "name": seen.name} for seen in entry.launched]
+    if entry.refusals:
+        wired["refusals"] = [
+            {"kernel": refusal.kernel, "reason": refusal.reason, "scenarios": list(refusal.scenarios)}
+            for refusal in entry.refusals
+        ]
+    return wired
 
 
 def _reason(reason: Reason) -> wire.ReasonEntry:
@@ -186,8 +214,7 @@ def _finding(finding: Finding) -> wire.FindingEntry:
 
 
 def _evidence(evidence: Evidence) -> wire.EvidenceEntry:
-    first, masks = evidence.first_difference, (evidence.declared_mask, evidence.effective_mask)
-    declared, effective = masks
+    first = evidence.first_difference
     return {
         "declared": evidence.declared,
         "requested": evidence.requested,
@@ -196,22 +223,23 @@ def _evidence(evidence: Evidence) -> wire.EvidenceEntry:
         "leaked": evidence.leaked,
         "missed": evidence.missed,
         "heads": list(evidence.heads),
-        "figures": {
-            name: value if isinstance(value, (str, int)) else _finite(value) for name, value in evidence.figures.items()
-        },
-        "masks": None
-        if declared is None or effective is None
-        else {"declared": _rows(declared), "effective": _rows(effective)},
+        "figures": figures(evidence.figures),
+        "masks": _masks(evidence),
     }
+
+
+def _masks(evidence: Evidence) -> wire.Masks | None:
+    declared, effective, requested = evidence.declared_mask, evidence.effective_mask, evidence.requested_mask
+    if declared is None or effective is None:
+        return None
+    masks: wire.Masks = {"declared": _rows(declared), "effective": _rows(effective)}
+    if requested is not None:
+        masks["requested"] = _rows(requested)
+    return masks
 
 
 def _rows(mask: KeepMask) -> list[str]:
     return ["".join("1" if row >> key & 1 else "0" for key in range(mask.kv_len)) for row in mask.rows]
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity: they become null."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _recommendation(advice: Recommendation) -> wire.RecommendationEntry:

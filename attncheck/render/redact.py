@@ -8,7 +8,7 @@ import getpass
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,19 @@ _NAMES = frozenset(
         "framework",
         "key",
         "name",
+        "api",
+        "call",
+        "question",
+        "feature",
+        "expected",
+        "subject",
+        "level",
+        "phase",
+        "inputs",
+        "dtype",
+        "mask",
+        "preset",
+        "excluded",
     ]
 )
 
@@ -70,14 +83,15 @@ def current_person() -> Person:
     return Person(os.path.expanduser("~"), user, platform.node())
 
 
-def redact(text: str, person: Person | None = None) -> str:
+def redact(text: str, person: Person | None = None, secrets: Collection[str] | None = None) -> str:
     r"""The text with the home directory as `~`, and user, host and tokens as `<user>`, `<host>`, `<token>`.
 
-    Control characters and undecodable bytes, which a target or a config may hold, come out as `\x1b`.
+    Control characters and undecodable bytes, which a target or a config may hold, come out as `\x1b`. secrets: further
+    tokens; None takes those of this process's environment.
     """
     person = current_person() if person is None else person
-    text = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
-    for secret in _secrets_of_environment():
+    text = printable(text)
+    for secret in secrets_of_environment() if secrets is None else secrets:
         text = text.replace(secret, "<token>")
     text = _URL_LOGIN.sub("<token>@", _TOKENS.sub("<token>", text))
     if len(person.home) > 1:
@@ -93,23 +107,29 @@ def redact(text: str, person: Person | None = None) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    r"""The text with control characters, which would act on a terminal, and undecodable bytes written as `\x1b`."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
+
+
 def redacted(value: T, person: Person | None = None) -> T:
     """A copy of a frozen report (or any part of one) with its free texts redacted; vocabulary fields stay."""
-    return _walk(value, current_person() if person is None else person)  # type: ignore[no-any-return]
+    person = current_person() if person is None else person
+    return _walk(value, person, secrets_of_environment())  # type: ignore[no-any-return]
 
 
-def _walk(value: Any, person: Person) -> Any:
+def _walk(value: Any, person: Person, secrets: Collection[str]) -> Any:
     if isinstance(value, Enum):
         return value
     if isinstance(value, (str, Path)):
-        return redact(str(value), person)
+        return redact(str(value), person, secrets)
     if isinstance(value, tuple):
-        return tuple(_walk(entry, person) for entry in value)
+        return tuple(_walk(entry, person, secrets) for entry in value)
     if isinstance(value, Mapping):
-        return {key: _walk(entry, person) for key, entry in value.items()}
+        return {key: _walk(entry, person, secrets) for key, entry in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changes = {
-            field.name: _walk(getattr(value, field.name), person)
+            field.name: _walk(getattr(value, field.name), person, secrets)
             for field in dataclasses.fields(value)
             if field.name not in _NAMES or not isinstance(getattr(value, field.name), str)
         }
@@ -117,7 +137,7 @@ def _walk(value: Any, person: Person) -> Any:
     return value
 
 
-def _secrets_of_environment() -> tuple[str, ...]:
+def secrets_of_environment() -> tuple[str, ...]:
     """Values of variables whose name says that they are secret, long enough not to be a common word."""
     marks = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY")
     return tuple(

@@ -1,4 +1,4 @@
-"""The report for people: header, what is declared, verdict table, findings, the setting to paste, a summary line."""
+"""The report for people: header and answer, the pages of what was looked at, findings, a summary line."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ import io
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from attncheck.findings import Severity
-from attncheck.render import doctor, verdict
-from attncheck.render.findings import blocks, pasteable
+from attncheck.render.findings import blocks
 from attncheck.render.interface import Renderer, Style
-from attncheck.render.matrix import footnotes, has_verdict, tables
-from attncheck.render.symbols import PREDICTED, SEVERITY, STATIC, STATUS, ascii_only
-from attncheck.render.wording import (
-    BASIS_WORDS,
-    declared_line,
-    first_line,
-    layer_ranges,
-    platform_line,
-    plural,
-    probed_sizes,
-)
+from attncheck.render.parts import grid, hanging, heading, inset
+from attncheck.render.symbols import SEVERITY, ascii_only
+from attncheck.render.wording import platform_line, plural
 from attncheck.report import Report
-from attncheck.semantics.observation import Basis
-from attncheck.verdicts import IS_REFERENCE, Implementation, Model, Recommended, Status, Verdict
+from attncheck.verdicts import IS_REFERENCE, Verdict
 
 
 def render(report: Report, style: Style) -> str:
     """The whole report as text of at most `style.width` columns; only pasteable lines may be longer."""
     sections: list[list[RenderableType]] = [
         _header(report),
-        _declared(report.model) if report.model is not None else [],
-        _matrix(report, style) if report.model is not None else [],
-        doctor.sections(report) if report.model is None else [],
+        *_above(report, style),
         [heading("Findings"), *blocks(report, style)] if report.findings else [],
-        _recommended(report.recommended) if report.recommended is not None else [],
+        *_below(report),
         [_summary(report)],
     ]
     return to_text((part for section in sections if section for part in (*section, Text())), style)
@@ -65,123 +51,86 @@ def to_text(parts: Iterable[RenderableType], style: Style) -> str:
     return text if style.unicode else ascii_only(text)
 
 
-def heading(title: str) -> Text:
-    """The line above a section."""
-    return Text(title, style="bold underline")
-
-
 def _header(report: Report) -> list[RenderableType]:
     title = Text.assemble(
         ("attncheck ", "bold"),
         (f"{report.command} ", "bold"),
         (report.model.id if report.model else report.version, "bold cyan"),
     )
-    grid = _grid()
+    table = grid()
     if (model := report.model) is not None:
         layers = "" if model.num_layers is None else f", {plural(model.num_layers, 'layer')}"
-        grid.add_row("model", f"{model.model_type}{layers}; config: {model.source_detail or model.source}")
-        grid.add_row("here", f"{platform_line(report)}, attncheck {report.version}")
+        table.add_row("model", f"{model.model_type}{layers}; config: {model.source_detail or model.source}")
+        table.add_row("here", f"{platform_line(report)}, attncheck {report.version}")
     if report.arguments:
-        grid.add_row("options", ", ".join(f"{key} {value}".strip() for key, value in report.arguments.items()))
-    answer = _hanging([*(doctor.answer(report) if report.model is None else []), *verdict.lines(report)])
-    below: list[RenderableType] = [Text(), _inset(grid)] if grid.row_count else []
+        table.add_row("options", ", ".join(f"{key} {value}".strip() for key, value in report.arguments.items()))
+    if report.bench is not None:
+        from attncheck.render import bench
+
+        for line in bench.header(report):
+            table.add_row(*line)
+    answer = hanging(_answer(report))
+    below: list[RenderableType] = [Text(), inset(table)] if table.row_count else []
     return [title, *answer, *below]
 
 
-def _hanging(lines: Iterable[Text]) -> list[RenderableType]:
-    """Lines that start with a symbol; what does not fit goes on below the word behind it."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column()
-    for line in lines:
-        grid.add_row(line[:1], line[2:])
-    return [grid] if grid.row_count else []
+def _answer(report: Report) -> list[Text]:
+    if report.bench is not None:
+        from attncheck.render import bench
+
+        return bench.answer(report)
+    if report.command == "doctor":
+        from attncheck.render import doctor
+
+        return doctor.answer(report)
+    from attncheck.render import verdict
+
+    return verdict.lines(report)
 
 
-def _declared(model: Model) -> list[RenderableType]:
-    grid = _grid()
-    several = len({group.part for group in model.groups}) > 1
-    for group in model.groups:
-        where = group.part.value if several else "layer" if len(group.layers) == 1 else "layers"
-        label = f"{where} {layer_ranges(group.layers)}"
-        grid.add_row(label, declared_line(group.spec))
-    if sizes := probed_sizes(model):
-        grid.add_row("probed", Text(f"on a tiny model of the same shape: {sizes}", style="dim"))
-    parts: list[RenderableType] = [heading("Declared"), _inset(grid)]
-    symbol, colour = SEVERITY[Severity.NOTE]
-    notes = _grid(labels="")
-    for note in model.notes:
-        notes.add_row(Text(f"{symbol} {note.code}", style=colour), note.text)
-    return [*parts, *([_inset(notes)] if model.notes else [])]
+def _above(report: Report, style: Style) -> list[list[RenderableType]]:
+    """What stands above the findings. A page's module is loaded for its own reports only: `doctor` shall be quick."""
+    found: list[list[RenderableType]] = []
+    if report.model is not None:
+        from attncheck.render import comparison
+
+        found += comparison.sections(report, style)
+    if report.shapes:
+        from attncheck.render import shapes
+
+        found.append(shapes.sections(report))
+    if report.bench is not None:
+        from attncheck.render import bench
+
+        found.append(bench.sections(report, style))
+    if report.changes is not None:
+        from attncheck.render import bench_changes
+
+        found.append(bench_changes.sections(report.changes))
+    if _of_machine(report):
+        from attncheck.render import doctor
+
+        found.append(doctor.sections(report, style))
+    return found
 
 
-def _matrix(report: Report, style: Style) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    for number, table in enumerate(tables(report, style.width)):
-        parts += [*([Text()] if number else []), table]
-    remarks = _grid(labels="")
-    asides = (_aside(entry, report) for entry in report.implementations)
-    for label, text in (*filter(None, asides), *_legend(report), *footnotes(report)):
-        remarks.add_row(label, text)
-    if remarks.row_count:
-        parts += [*([Text()] if parts else []), _inset(remarks)]
-    return [heading("Declared against effective"), *parts] if parts else []
+def _below(report: Report) -> list[list[RenderableType]]:
+    """What stands below the findings, loaded as the pages of `_above`."""
+    found: list[list[RenderableType]] = []
+    if _of_machine(report):
+        from attncheck.render import doctor
+
+        found.append(doctor.closing(report))
+    if report.recommended is not None:
+        from attncheck.render import comparison
+
+        found.append(comparison.recommended(report.recommended))
+    return found
 
 
-def _aside(entry: Implementation, report: Report) -> tuple[Text, Text] | None:
-    """What the table cannot say of an implementation: refused, broken, never run, or why it is only predicted.
-
-    Reasons that are told elsewhere, below the table or as findings, are left out for those that are in it. Limits and
-    sources of reasons stand in the JSON report.
-    """
-    seen = has_verdict(report, entry)
-    told = [cell.reason for cell in report.matrix if cell.implementation == entry.name and cell.reason]
-    reasons = [
-        first_line(reason.text)
-        for reason in entry.reasons
-        if not seen or not any(reason.text in text or text in reason.text for text in told)
-    ]
-    if seen and not reasons:
-        return None
-    symbol, word, colour = STATUS[entry.status]
-    if entry.status in (Status.OK, Status.MISMATCH):
-        note, note_colour = SEVERITY[Severity.NOTE]
-        symbol, word, colour = (note, "note", note_colour) if seen else STATUS[Status.NOT_RUN]
-    if seen and entry.basis is Basis.PREDICTED:
-        symbol, word, colour = PREDICTED, BASIS_WORDS[Basis.PREDICTED], ""
-    text = Text.assemble((entry.name, "bold"), ": " if reasons else "", "; ".join(reasons))
-    return Text(f"{symbol} {word}", style=colour), text
-
-
-def _legend(report: Report) -> list[tuple[Text, Text]]:
-    bases = {cell.basis for cell in report.matrix if cell.verdict in (Verdict.OK, Verdict.MISMATCH)}
-    words = {
-        Basis.PREDICTED: (
-            PREDICTED,
-            "means: no kernel ran; the library's own code on flash attention's documented contract",
-        ),
-        Basis.STATIC: (STATIC, "means: read from versions and config; nothing ran"),
-    }
-    return [
-        (Text(f"{mark} {basis.value}"), Text(text, style="dim"))
-        for basis, (mark, text) in words.items()
-        if basis in bases
-    ]
-
-
-def _recommended(recommended: Recommended) -> list[RenderableType]:
-    grid = _grid(labels="bold green")
-    grid.add_row(recommended.implementation, recommended.why)
-    parts: list[RenderableType] = [heading("Recommended"), _inset(grid)]
-    settings = recommended.recommendation.settings
-    if not settings:
-        parts.append(_inset(Text(recommended.recommendation.text)))
-    frameworks = list(dict.fromkeys(setting.framework for setting in settings))
-    for framework in frameworks:
-        label = f"in {framework}, any one of these" if len(settings) > len(frameworks) else f"in {framework}"
-        parts.append(_inset(Text(f"{label}:", style="dim")))
-        parts += [pasteable(setting.paste, 4) for setting in settings if setting.framework == framework]
-    return parts
+def _of_machine(report: Report) -> bool:
+    """True for a report about the machine alone."""
+    return report.model is None and report.bench is None
 
 
 def _summary(report: Report) -> Text:
@@ -205,17 +154,6 @@ def _summary(report: Report) -> Text:
         slug = min(report.findings, key=lambda finding: -finding.severity.rank).slug
         text.append(f"\nmore: attncheck explain {slug}", style="dim")
     return text
-
-
-def _inset(part: RenderableType) -> Padding:
-    return Padding(part, (0, 0, 0, 2))
-
-
-def _grid(labels: str = "dim") -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style=labels, no_wrap=True)
-    grid.add_column()
-    return grid
 
 
 RENDERER = Renderer("terminal", "for people, with pictures of the masks", render)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from attncheck.findings import Severity
-from attncheck.render.findings import groups
+from attncheck.render.finding_groups import groups
 from attncheck.render.symbols import SEVERITY, VERDICT
 from attncheck.render.wording import BASIS_WORDS, plural
 from attncheck.report import Report

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from attncheck.render.wire_bench import BenchEntry, ChangesEntry
+from attncheck.render.wire_doctor import AbilityEntry, ConventionEntry, IncidentEntry, InventoryEntry, TorchEntry
+from attncheck.render.wire_shapes import ShapeEntry
+
 SCHEMA = 1
 
 
@@ -33,16 +37,21 @@ class GpuEntry(TypedDict):
 
 
 class EnvironmentEntry(TypedDict):
-    """What is installed. torch_cuda: "" for a build without CUDA, null when unknown."""
+    """What is installed. torch_cuda: "" for a build without CUDA, null when unknown; torch_hip: the same for ROCm.
+
+    variables: those that act. inert: those that are set although nothing reads them.
+    """
 
     python: str
     platform: str
     driver: str
     gpu_note: str
     torch_cuda: str | None
+    torch_hip: str
     gpus: list[GpuEntry]
     libraries: list[LibraryEntry]
     variables: dict[str, str]
+    inert: dict[str, str]
     sources: dict[str, str]
 
 
@@ -110,7 +119,29 @@ class ReasonEntry(TypedDict):
     source: str
 
 
-class ImplementationEntry(TypedDict):
+class LaunchedEntry(TypedDict):
+    """A kernel that the profiler saw; kernel: the one that was forced, "" where the library chose."""
+
+    kernel: str
+    name: str
+
+
+class KernelRefusalEntry(TypedDict):
+    """A kernel that was forced and refused."""
+
+    kernel: str
+    reason: str
+    scenarios: list[str]
+
+
+class KernelEntries(TypedDict, total=False):
+    """What a GPU's profiler and forced kernels add to an implementation; left out where nothing was seen."""
+
+    launched: list[LaunchedEntry]
+    refusals: list[KernelRefusalEntry]
+
+
+class ImplementationEntry(KernelEntries):
     """One implementation as a whole."""
 
     name: str
@@ -144,11 +175,17 @@ class FirstDifference(TypedDict):
     key: int
 
 
-class Masks(TypedDict):
+class BothMasks(TypedDict):
     """Declared and effective mask, one string of 0 and 1 a query (1 = the key is seen)."""
 
     declared: list[str]
     effective: list[str]
+
+
+class Masks(BothMasks, total=False):
+    """requested: what the framework handed to the kernel, where that was a dense mask."""
+
+    requested: list[str]
 
 
 class EvidenceEntry(TypedDict):
@@ -238,4 +275,13 @@ class ReportEntry(_Required, total=False):
     scenarios: dict[str, list[str]]
     matrix: list[CellEntry]
     recommended: RecommendedEntry | None
+    conventions: list[ConventionEntry]
+    abilities: list[AbilityEntry]
+    inventory: InventoryEntry
+    torch: TorchEntry
+    incident: IncidentEntry
+    shapes: list[ShapeEntry]
+    bench: BenchEntry
+    bench_changes: ChangesEntry
+    missing: dict[str, str]
     checks: list[CheckEntry]

@@ -18,6 +18,14 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def check_name(code: str) -> str:
+    """`ATC801 install-broken`; the bare code where no rule of this release has it."""
+    from attncheck.checks import registry
+
+    rule = registry.rule(code)
+    return code if rule is None else f"{code} {rule.slug}"
+
+
 def first_line(text: str) -> str:
     """The first line of a text; `...` says that there are more (a library's exception may bring a page of advice)."""
     lines = text.strip().splitlines()

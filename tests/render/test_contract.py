@@ -15,10 +15,22 @@ from attncheck.render import interface
 from attncheck.render.interface import Style
 from attncheck.render.json import schema
 from attncheck.report import Report
-from tests import sample_reports
+from tests import sample_machines, sample_reports
 
-REPORTS = [sample_reports.healthy_report, sample_reports.faulty_report, sample_reports.doctor_report]
-STORED = sorted((Path(__file__).parent / "stored").glob("*.json"))
+REPORTS = [
+    sample_reports.healthy_report,
+    sample_reports.faulty_report,
+    sample_reports.doctor_report,
+    sample_machines.h100_report,
+    sample_machines.cpu_report,
+    sample_machines.static_report,
+    sample_machines.incident_report,
+]
+_TESTS = Path(__file__).parents[1]
+STORED = [
+    *sorted((_TESTS / "render" / "stored").glob("*.json")),
+    *sorted((_TESTS / "gpu" / "recorded").rglob("*.json")),
+]
 
 
 def wire(report: Report) -> dict[str, Any]:
@@ -120,6 +132,69 @@ def test_parts_a_command_does_not_produce_are_left_out() -> None:
     doctor = wire(sample_reports.doctor_report())
     assert not {"model", "matrix", "recommended", "scenarios"} & set(doctor)
     assert doctor["checks"][1] == {"code": "ATC605", "status": "not_run", "reason": "comes with the full doctor"}
+
+
+def test_doctor_parts_are_written_and_documented() -> None:
+    definitions = schema()["$defs"]
+    report = wire(sample_machines.h100_report())
+    assert set(report) <= set(schema()["properties"])
+    incident = wire(sample_machines.incident_report())["incident"]
+    samples = {
+        "convention": report["conventions"][0],
+        "ability": report["abilities"][0],
+        "inventory": report["inventory"],
+        "torch": report["torch"],
+        "incident": incident,
+    }
+    for name, sample in samples.items():
+        assert set(sample) == set(definitions[name]["properties"]), name
+    build = definitions["inventory"]["properties"]["builds"]["additionalProperties"]["properties"]
+    assert set(report["inventory"]["builds"]["xformers"]) == set(build)
+    assert report["inventory"]["clobbered"][0]["owners"][1] == {"name": "flash-attn-4", "version": "4.0.0b36"}
+    assert report["torch"]["devices"] == [{"name": "NVIDIA H100 80GB HBM3", "capability": "9.0"}]
+
+
+def test_a_convention_tells_unbounded_from_not_known() -> None:
+    found = {(c["api"], c["call"], c["q_len"]): c for c in wire(sample_machines.h100_report())["conventions"]}
+    causal = found["flash-attn-2", "causal=True", 64]
+    assert (causal["left"], causal["right"], causal["unknown"]) == (None, 0, [])
+    zeros = found["flash-attn-4", "causal=True, window_size=(-1, 0)", 64]
+    assert (zeros["left"], zeros["right"], zeros["unknown"]) == (None, None, ["left", "right"])
+    assert (zeros["empty_rows"], zeros["agrees"]) == (64, False)
+    refused = found["sdpa-flash", "attn_mask=(j <= i) & (i - j < 8)", 64]
+    assert (refused["outcome"], refused["basis"], refused["unknown"]) == ("refused", None, ["left", "right"])
+    short = found["sdpa-math", "is_causal=True", 32]
+    assert (short["alignment"], short["kv_len"]) == ("top-left", 64)
+
+
+def test_what_nobody_looked_at_is_left_out_and_named() -> None:
+    report = wire(sample_machines.static_report())
+    assert not {"conventions", "abilities", "torch", "incident"} & set(report)
+    assert report["missing"]["conventions"].startswith("--static")
+    assert "missing" not in wire(sample_machines.h100_report())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("conventions", 0, "outcome"), "fine"),
+        (("conventions", 0, "basis"), "guessed"),
+        (("conventions", 0, "left"), -1),
+        (("conventions", 0, "alignment"), "middle"),
+        (("abilities", 0, "agrees"), "yes"),
+        (("inventory", "clobbered", 0, "owners"), [{"name": "one", "version": "1"}]),
+        (("torch", "cuda_available"), None),
+        (("missing",), {"torch": 1}),
+    ],
+)
+def test_the_schema_refuses_odd_machines(path: tuple[Any, ...], value: Any) -> None:
+    report = wire(sample_machines.h100_report())
+    node = report
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        validator().validate(report)
 
 
 def test_masks_and_first_difference_are_written_out() -> None:

@@ -7,12 +7,17 @@ import dataclasses
 import pytest
 
 from attncheck.environment import Library
+from attncheck.installed.inventory import Build, Clobbered, Copies, Inventory
 from attncheck.render import interface, redact
 from attncheck.render.redact import Person, redacted
-from tests import sample_reports
+from attncheck.report import Check
+from attncheck.semantics.convention import Ability, Convention, Outcome
+from tests import sample_benches, sample_machines, sample_reports
 
 ALICE = Person("/home/alice", "alice", "deep-thought")
 TOKEN = "hf_" + "a1B2c3D4" * 4
+#: Formats that every command has.
+FORMATS = sorted(name for name, renderer in interface.renderers().items() if not renderer.commands)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_vocabulary_fields_survive_a_host_of_the_same_name() -> None:
     assert clean.matrix == report.matrix
 
 
-@pytest.mark.parametrize("name", sorted(interface.renderers()))
+@pytest.mark.parametrize("name", FORMATS)
 def test_no_format_shows_the_person(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redact, "current_person", lambda: ALICE)
     secret = f"/home/alice/x on deep-thought with {TOKEN}"
@@ -86,3 +91,72 @@ def test_no_format_shows_the_person(name: str, monkeypatch: pytest.MonkeyPatch) 
     for word in ("alice", "deep-thought", TOKEN):
         assert word not in text
     assert "~/x" in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_shows_the_person_in_what_doctor_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "current_person", lambda: ALICE)
+    secret = f"/home/alice/x on deep-thought with {TOKEN}"
+    report = sample_machines.h100_report()
+    assert report.torch is not None
+    crashed = Ability("any", "sinks", secret, Outcome.CRASHED, None, detail=secret, figures={"said": secret})
+    refused = Convention(
+        "any", "f(8)", "window", 64, 64, Outcome.REFUSED, None, detail=secret, figures={"said": secret}
+    )
+    report = dataclasses.replace(
+        report,
+        conventions=(*report.conventions, refused),
+        abilities=(*report.abilities, crashed),
+        checks=(*report.checks, Check("ATC899", "not_run", secret)),
+        missing={"imports": secret},
+        inventory=Inventory(
+            {"flash-attn": Build(source=secret)},
+            (Clobbered((("a", secret), ("b", "1")), 1, "", secret),),
+            (Copies("numpy", ((secret, "1"), ("/data/alice", "2"))),),
+        ),
+        torch=dataclasses.replace(
+            report.torch,
+            cuda_available=False,
+            cuda_error=secret,
+            devices=((secret, "9.0"),),
+            changed_by_import=((secret, secret, secret, secret),),
+            problems=(secret,),
+        ),
+        environment=dataclasses.replace(report.environment, gpu_note=secret, inert={"USE_FLASH_ATTN": secret}),
+    )
+    text = interface.render(report, name)
+    for word in ("alice", "deep-thought", TOKEN):
+        assert word not in text
+    assert "~/x" in text
+    assert "f(8)" in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_shows_the_person_in_an_incident(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "current_person", lambda: ALICE)
+    report = sample_machines.incident_report()
+    assert report.incident is not None
+    secret = f"/home/alice/x on deep-thought with {TOKEN}"
+    incident = dataclasses.replace(report.incident, remarks=(secret,), versions={"flash-attn": secret}, shape=secret)
+    text = interface.render(dataclasses.replace(report, incident=incident), name)
+    assert not any(word in text for word in ("alice", "deep-thought", TOKEN))
+
+
+@pytest.mark.parametrize("name", sorted(interface.renderers()))
+def test_no_format_shows_the_person_in_a_bench(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "current_person", lambda: ALICE)
+    report = sample_benches.changed_report()
+    assert report.bench is not None
+    assert report.bench.rates is not None
+    assert report.changes is not None
+    secret = f"/home/alice/x on deep-thought with {TOKEN}"
+    bench = dataclasses.replace(
+        report.bench,
+        cells=tuple(cell if cell.median else dataclasses.replace(cell, detail=secret) for cell in report.bench.cells),
+        rates=dataclasses.replace(report.bench.rates, throttled=secret),
+        published={"any": secret},
+    )
+    changes = dataclasses.replace(report.changes, source=secret, differences={"device": (secret, "x")})
+    text = interface.render(dataclasses.replace(report, bench=bench, changes=changes), name)
+    assert not any(word in text for word in ("alice", "deep-thought", TOKEN))
+    assert "sdpa-cudnn" in text
