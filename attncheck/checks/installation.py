@@ -152,9 +152,9 @@ def _mended(machine: Machine, name: str, trial: ImportTrial) -> Recommendation:
         return found
     usual = reinstall(machine, name)
     if trial.cause is Cause.HANG:  # slow disks and short limits look the same
-        text = f"Give it more time. If it still does not end: {usual.settings[0].paste}"
+        text = f"Give it more time. If it still does not end, reinstall {name}."
         paste = f"attncheck doctor --check {INSTALL_BROKEN.slug} --timeout 600"
-        return Recommendation(text, (Setting("shell", "--timeout", "600", paste),))
+        return Recommendation(text, (Setting("shell", "--timeout", "600", paste), *usual.settings))
     if usual.settings[0].value == "uninstall" or name in ("torch", "transformers"):
         return usual
     return Recommendation(f"{usual.text} Or remove it: pip uninstall {name}", usual.settings)
