@@ -1,4 +1,4 @@
-"""Reports recorded on a real GPU: they stay valid, name the GPU, and hold what was measured there."""
+"""Reports recorded on a real GPU: they stay readable, name the GPU, hold what was measured, and are judged the same."""
 
 import json
 from pathlib import Path
@@ -7,22 +7,45 @@ from typing import Any
 import jsonschema
 import pytest
 
-from attncheck.render.json import schema
+from attncheck.checks import registry
+from attncheck.checks.machine import Machine
+from attncheck.render import interface
+from attncheck.render.json import schema, to_wire
+from attncheck.report import Report
+from attncheck.stored.report import read
 
 RECORDED = Path(__file__).parent / "recorded"
+PATHS = sorted(RECORDED.glob("*.json"))
 CORE = ("plain", "left-pad", "right-pad", "decode", "chunked-prefill")
+FLASH = ("flash_attention_2", "flash_attention_4")
 
 
-def report(name: str) -> dict[str, Any]:
+def wire(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
     return loaded
 
 
-@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
+def stored(name: str) -> Report:
+    return read(str(RECORDED / f"{name}.json"))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_recorded_reports_parse_forever(path: Path) -> None:
     found = json.loads(path.read_text())
     jsonschema.validate(found, schema())
     assert "H100" in json.dumps(found["environment"])
+    again = to_wire(read(str(path)))
+    assert {key: again[key] for key in ("findings", "summary")} == {key: found[key] for key in ("findings", "summary")}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["terminal", "markdown"])
+def test_recorded_reports_are_shown_as_pages(path: Path, name: str) -> None:
+    report = read(str(path))
+    page = interface.render(report, name, interface.Style(width=80, unicode=False))
+    assert "H100" in page
+    for finding in report.findings:
+        assert finding.code in page
 
 
 def errors(found: dict[str, Any]) -> set[tuple[str, str, str, str]]:
@@ -34,15 +57,129 @@ def errors(found: dict[str, Any]) -> set[tuple[str, str, str, str]]:
 
 
 def test_mistral_is_right_in_every_core_scenario_on_real_kernels() -> None:
-    found = report("mistral")
+    found = wire("mistral")
     names = {entry["name"]: entry for entry in found["implementations"]}
     assert {entry["basis"] for entry in names.values()} == {"measured"}
-    assert set(names) == {"eager", "sdpa", "flex_attention", "flash_attention_2"}
+    assert set(names) == {"eager", "sdpa", *FLASH}
     core = [cell for cell in found["matrix"] if cell["scenario"] in CORE and not cell["kernel"]]
     assert {cell["verdict"] for cell in core} == {"ok"}
     assert not errors(found)
 
 
+@pytest.mark.parametrize("name", ["mistral", "qwen2_moe", "t5gemma", "gemma2"])
+def test_the_profiler_names_the_kernels_that_ran(name: str) -> None:
+    marks = {"flash_attention_2": "flash::flash_fwd", "flash_attention_4": "flash_attncuteflash_fwd"}
+    entries = {entry["name"]: entry for entry in wire(name)["implementations"]}
+    for implementation, mark in marks.items():
+        launched = entries[implementation]["launched"]
+        assert launched
+        assert all(mark in kernel["name"] for kernel in launched)
+    assert {kernel["kernel"] for kernel in entries["sdpa"]["launched"]} >= {"", "math", "efficient", "cudnn"}
+
+
 def test_real_flash_attention_loses_what_was_predicted_without_a_gpu() -> None:
-    assert errors(report("qwen2_moe")) == {("window-ignored", "flash_attention_2", "decoder", "measured")}
-    assert ("window-off-by-one", "flash_attention_2", "encoder", "measured") in errors(report("t5gemma"))
+    window_lost = {("window-ignored", name, "decoder", "measured") for name in FLASH}
+    assert errors(wire("qwen2_moe")) == window_lost
+    assert errors(wire("t5gemma")) >= {("window-off-by-one", name, "encoder", "measured") for name in FLASH}
+
+
+def test_gemma2_told_to_look_ahead_does_so_under_flash_attention_and_not_under_eager() -> None:
+    found = wire("gemma2")
+    full_layers = {
+        cell["implementation"]: (cell["verdict"], cell["difference"])
+        for cell in found["matrix"]
+        if cell["layers"][0] == 1 and cell["variant"] == "no-mask" and not cell["kernel"]
+    }
+    assert {name: full_layers[name] for name in ("eager", *FLASH)} == {
+        "eager": ("mismatch", "causal-unexpected"),
+        "flash_attention_2": ("ok", None),
+        "flash_attention_4": ("ok", None),
+    }
+
+
+def test_true_sizes_of_mistral_are_right_on_real_kernels() -> None:
+    shapes = wire("mistral")["shapes"]
+    read_there = [shape for shape in shapes if shape["outcome"] == "read"]
+    assert {shape["api"] for shape in read_there} >= {"flash-attn-2", "flash-attn-4", "sdpa-cudnn", "sdpa-efficient"}
+    assert all(shape["mask_ok"] and shape["heads_ok"] and shape["backward"] == "read" for shape in read_there)
+    assert {shape["shape"]["window"][0] for shape in read_there} == {4095}
+
+
+def rows(api: str, call: str) -> list[dict[str, Any]]:
+    found = [row for row in wire("doctor")["conventions"] if (row["api"], row["call"]) == (api, call)]
+    assert found, f"{api} {call}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("api", "call", "keys"),
+    [
+        ("flash-attn-2", "window_size=(8, 0)", 9),
+        ("flash-attn-4", "window_size=(8, 0)", 9),
+        ("cudnn-graph", "use_causal_mask=True, sliding_window_length=8", 8),
+        ("te-fused", 'attn_mask_type="causal", window_size=(8, 0)', 9),
+    ],
+)
+def test_what_eight_means(api: str, call: str, keys: int) -> None:
+    row = rows(api, call)[0]
+    assert (row["keys"], row["left"], row["right"], row["basis"]) == (keys, keys - 1, 0, "measured")
+
+
+def test_flash_attention_4_and_what_hands_it_minus_one_give_nothing_but_zeros() -> None:
+    for api, call in (
+        ("flash-attn-4", "causal=True, window_size=(-1, 0)"),
+        ("te-flash-4", 'attn_mask_type="causal", window_size=(-1, 0)'),
+    ):
+        row = rows(api, call)[0]
+        assert row["agrees"] is False
+        assert "all 64 output rows are exactly 0" in row["detail"]
+
+
+def test_diagonals() -> None:
+    (torch_row,) = [row for row in rows("sdpa-math", "is_causal=True") if (row["q_len"], row["kv_len"]) == (32, 64)]
+    (flash_row,) = [row for row in rows("flash-attn-2", "causal=True") if (row["q_len"], row["kv_len"]) == (32, 64)]
+    assert (torch_row["alignment"], flash_row["alignment"]) == ("top-left", "bottom-right")
+
+
+def test_rows_without_keys() -> None:
+    values = {row["api"]: row["value"] for row in wire("doctor")["abilities"] if row["feature"] == "empty-rows"}
+    assert values["sdpa-cudnn"].startswith("bool: row sum 1")
+    assert values["sdpa-math"].startswith("bool: 0")
+    assert values["sdpa-efficient"].startswith("bool: 0")
+
+
+def test_the_same_facts_give_the_same_findings_today() -> None:
+    """What the rules said on the GPU machine, they say again of its stored facts."""
+    report = stored("doctor")
+    machine = Machine(
+        report.environment, torch=report.torch, conventions=report.conventions, abilities=report.abilities
+    )
+    kernels = {"kernel-contract-broken", "empty-rows-differ", "window-conventions-differ", "kernel-output-wrong"}
+    again = {
+        (finding.slug, finding.severity)
+        for group in registry.groups()
+        for check in group.machine
+        if check.rule.slug in kernels
+        for finding in check.judge(machine)
+        if finding.slug in kernels
+    }
+    assert again == {(finding.slug, finding.severity) for finding in report.findings if finding.slug in kernels}
+    assert {slug for slug, _ in again} == kernels
+
+
+def test_the_incident_of_transformer_engine() -> None:
+    incident = stored("te_window").incident
+    assert incident is not None
+    assert incident.before > 1
+    assert incident.after < 0.05
+    assert (incident.window, incident.distance, incident.first_query, incident.cells_after) == (1024, 1024, 1024, 0)
+    assert incident.cells == 2048 - 1024
+
+
+def test_flash_attn_over_flash_attn_4_and_xformers_without_operators() -> None:
+    found = {finding["slug"]: finding for finding in wire("clobbered_doctor")["findings"]}
+    assert {found[slug]["severity"] for slug in ("files-clobbered", "operators-missing", "install-broken")} == {"error"}
+    assert "ThrMma" in found["files-clobbered"]["message"]
+    (fix,) = found["files-clobbered"]["recommendations"]
+    assert fix["paste"]["pip"] == ["pip install --force-reinstall --no-deps flash-attn-4==4.0.0b36"]
+    assert "xformers 0.0.35" in found["operators-missing"]["message"]
