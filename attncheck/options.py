@@ -44,12 +44,16 @@ FLAG = " "
 TARGET_PANEL = "The model"
 USE_PANEL = "What you will do with it"
 PROBE_PANEL = "What is probed"
+CHECKS_PANEL = "What is checked"
 REPORT_PANEL = "Report"
 
 Format = Annotated[
     str,
     typer.Option(
-        "--format", metavar="NAME", help="terminal, json; a wrong name lists them all.", rich_help_panel=REPORT_PANEL
+        "--format",
+        metavar="NAME",
+        help="terminal, html (one page for the browser), json, or markdown (to paste into a GitHub issue).",
+        rich_help_panel=REPORT_PANEL,
     ),
 ]
 Output = Annotated[
@@ -151,3 +155,62 @@ Timeout = Annotated[
     float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of one scenario.", rich_help_panel=PROBE_PANEL)
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of weights and inputs.", rich_help_panel=PROBE_PANEL)]
+Thorough = Annotated[
+    bool,
+    typer.Option(
+        "--thorough",
+        metavar=FLAG,
+        help="On a GPU: read also, and in full, the kernels that compile for each new call (minutes).",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]
+Static = Annotated[
+    bool,
+    typer.Option(
+        "--static",
+        metavar=FLAG,
+        help="Only read files: import no library, not even in another process, and run no kernel.",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]
+ListChecks = Annotated[
+    bool,
+    typer.Option(
+        "--list-checks",
+        metavar=FLAG,
+        help="List the checks with what each takes, and exit.",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]
+CheckNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B",
+        help="Only these checks, by code or name, e.g. install-broken. Default: all.",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]
+ApiNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api",
+        metavar="A,B",
+        help="Read only these kernel APIs, e.g. flash-attn-2,sdpa-cudnn; also one that compiles for minutes.",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]
+Reproduce = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Run a published incident again instead: te-window.", rich_help_panel=CHECKS_PANEL
+    ),
+]
+WindowNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        metavar="N",
+        help="The window number of --reproduce. Default: as published.",
+        rich_help_panel=CHECKS_PANEL,
+    ),
+]

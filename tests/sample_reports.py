@@ -187,6 +187,7 @@ def faulty_report() -> Report:
             heads=(0, 2, 3),
             declared_mask=wide,
             effective_mask=narrow,
+            requested_mask=narrow,
         ),
     )
     note = Finding(

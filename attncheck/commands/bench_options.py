@@ -81,7 +81,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, json, csv, or markdown (to paste into a GitHub issue).",
+        help="terminal, html (one page for the browser), json, csv, or markdown (to paste into a GitHub issue).",
         rich_help_panel=REPORT_PANEL,
     ),
 ]

@@ -269,7 +269,8 @@ def _refusal(
 
 def _words(rejected: Rejected) -> str:
     return "; ".join(
-        f"{reason.text} ({reason.actual})" if reason.actual else reason.text for reason in rejected.reasons
+        f"{reason.text} ({reason.actual})" if reason.actual and reason.actual not in reason.text else reason.text
+        for reason in rejected.reasons
     )
 
 

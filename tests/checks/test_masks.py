@@ -164,14 +164,15 @@ def test_unfilled_cache_slots() -> None:
 
 def test_who_lost_it() -> None:
     right, wrong = (runs.calls(spec, PLAIN)[0].masks[0].keep for spec in (WINDOWED, CAUSAL))
-    for asked, words in (
-        (Requested("bool", mask=(wrong,)), "the framework lost it"),
-        (Requested("bool", mask=(right,)), "the kernel lost it"),
-        (Requested("none", is_causal=True), "the framework lost it"),
+    for asked, words, drawn in (
+        (Requested("bool", mask=(wrong,)), "the framework lost it", wrong),
+        (Requested("bool", mask=(right,)), "the kernel lost it", right),
+        (Requested("none", is_causal=True), "the framework lost it", None),
     ):
         made = runs.run(runs.calls(CAUSAL, PLAIN, requested=asked))
         (found,) = findings(checks.evaluate(runs.inputs(TINY, made)))
         assert found.evidence.requested.endswith(words)
+        assert found.evidence.requested_mask == drawn
     passed = runs.run(runs.calls(CAUSAL, PLAIN, requested=Requested("none", is_causal=True, sliding_window=8)))
     (found,) = findings(checks.evaluate(runs.inputs(TINY, passed)))
     assert "sliding_window=8" in found.evidence.requested

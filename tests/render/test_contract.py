@@ -204,6 +204,18 @@ def test_masks_and_first_difference_are_written_out() -> None:
     assert evidence["masks"]["effective"][8] == "1" * 9 + "0" * 15
 
 
+def test_the_requested_mask_is_written_where_there_was_one() -> None:
+    report = sample_reports.faulty_report()
+    finding = report.findings[0]
+    assert "requested" not in wire(report)["findings"][0]["evidence"]["masks"]
+    evidence = dataclasses.replace(finding.evidence, requested_mask=finding.evidence.declared_mask)
+    report = dataclasses.replace(report, findings=(dataclasses.replace(finding, evidence=evidence),))
+    written = wire(report)
+    validator().validate(written)
+    masks = written["findings"][0]["evidence"]["masks"]
+    assert masks["requested"] == masks["declared"]
+
+
 def test_nan_and_infinity_become_null() -> None:
     report = sample_reports.faulty_report()
     figures = Evidence(figures={"scale": float("nan"), "cap": float("inf"), "cells": 3, "head": "all"})

@@ -348,5 +348,5 @@ def test_any_change_of_a_report_is_read_and_rendered_or_named(place: Any, value:
         report = stored.parse(entry)
     except Fault:
         return
-    for format_name in ("terminal", "markdown", "json"):
+    for format_name in ("terminal", "markdown", "json", "html"):
         interface.render(report, format_name)
