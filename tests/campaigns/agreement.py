@@ -22,7 +22,7 @@ from queue import Empty, Queue
 from typing import Any
 
 from tests.campaigns.batches import appender, sweep
-from tests.campaigns.sweep import chosen
+from tests.campaigns.sweep import chosen, judged, support
 
 #: Verdicts that say something about the call; a refusal or a crash of a kernel cannot be foreseen by a contract.
 _JUDGED = ("ok", "mismatch")
@@ -32,7 +32,7 @@ def examine(model_type: str, implementation: str, scenarios: Sequence[str], dtyp
     """The cells of one type from both sides, as plain data; `skipped` where there is nothing to compare."""
     from attncheck.environment import read_environment
     from attncheck.frameworks import transformers as framework
-    from attncheck.frameworks.interface import ClassSupport, Usable
+    from attncheck.frameworks.interface import Usable
     from attncheck.probe.protocol import NotBuilt, UnknownType
     from attncheck.probe.tiny.build import build
     from attncheck.probe.tiny.facts import describe
@@ -41,10 +41,7 @@ def examine(model_type: str, implementation: str, scenarios: Sequence[str], dtyp
     facts = describe(config)
     if isinstance(facts, UnknownType):
         return {"skipped": facts.reason}
-    support = ClassSupport(
-        facts.model_class, facts.transformers, facts.supports, facts.compatible_flash, facts.default_implementation
-    )
-    decision = framework.decide(support, read_environment(), implementation)
+    decision = framework.decide(support(facts), read_environment(), implementation)
     if not isinstance(decision, Usable):
         return {"skipped": "; ".join(reason.text for reason in decision.reasons)}
     tiny = build(config)
@@ -59,7 +56,6 @@ SIDES = ("measured", "predicted")
 
 def _cells(tiny: Any, facts: Any, implementation: str, scenarios: Sequence[str], dtype: str, predict: bool) -> Any:
     from attncheck import checks
-    from attncheck.declared import oracle
     from attncheck.probe.protocol import Probe
     from attncheck.probe.runner import run
     from attncheck.semantics.observation import ScenarioRun
@@ -70,22 +66,8 @@ def _cells(tiny: Any, facts: Any, implementation: str, scenarios: Sequence[str],
         for answer in run(tiny, Probe(name, tuple(scenarios), dtype, "cuda", predict=flag))
         if isinstance(answer, ScenarioRun)
     ]
-    config = dict(tiny.info.config)
-    conclusion = checks.evaluate(
-        checks.Inputs(
-            target=facts.model_type,
-            real=oracle.declare({"model_type": facts.model_type}, facts.defaults),
-            tiny=oracle.declare(config, facts.defaults),
-            declare=lambda changed: oracle.declare({**config, **dict(changed)}, facts.defaults),
-            runs=runs,
-            implementations=("eager", implementation),
-            default=facts.default_implementation,
-            tiny_config=config,
-            model_class=tiny.info.model_class,
-            vocab_size=tiny.info.vocab_size,
-            options=checks.Options(dtype=dtype),
-        )
-    )
+    options = checks.Options(dtype=dtype)
+    conclusion, _ = judged(tiny, facts, runs, ("eager", implementation), options=options)
     return {
         f"{cell.scenario}/{cell.variant}/{cell.part.value if cell.part else ''}/{','.join(map(str, cell.layers))}": {
             "verdict": cell.verdict.value,

@@ -105,20 +105,14 @@ def examine(model_type: str, implementations: Sequence[str], scenarios: Sequence
 
 def concluded(tiny: Any, facts: Any, implementations: Sequence[str], scenarios: Sequence[str]) -> tuple[Any, Any]:
     """The conclusion about a built type and what its class defaults declare, as `attncheck compare` reaches them."""
-    from attncheck import checks
-    from attncheck.declared import oracle
     from attncheck.environment import read_environment
     from attncheck.frameworks import transformers as framework
-    from attncheck.frameworks.interface import ClassSupport
     from attncheck.probe.protocol import Probe
     from attncheck.probe.runner import run
     from attncheck.semantics.observation import Rejected, ScenarioRun
 
-    support = ClassSupport(
-        facts.model_class, facts.transformers, facts.supports, facts.compatible_flash, facts.default_implementation
-    )
     environment = read_environment()
-    decisions = {name: framework.decide(support, environment, name) for name in implementations}
+    decisions = {name: framework.decide(support(facts), environment, name) for name in implementations}
     refused = {name: entry for name, entry in decisions.items() if isinstance(entry, Rejected)}
     runs = [
         answer
@@ -127,6 +121,29 @@ def concluded(tiny: Any, facts: Any, implementations: Sequence[str], scenarios: 
         for answer in run(tiny, Probe(name, tuple(scenarios)))
         if isinstance(answer, ScenarioRun)
     ]
+    named = tuple(name for name in implementations if name in refused or any_run(runs, name))
+    return judged(tiny, facts, runs, named, refused=refused)
+
+
+def support(facts: Any) -> Any:
+    """What the model class declares, as the framework's rules take it."""
+    from attncheck.frameworks.interface import ClassSupport
+
+    return ClassSupport(
+        facts.model_class, facts.transformers, facts.supports, facts.compatible_flash, facts.default_implementation
+    )
+
+
+def judged(
+    tiny: Any, facts: Any, runs: Sequence[Any], implementations: Sequence[str], **fields: Any
+) -> tuple[Any, Any]:
+    """What the checks conclude from runs of a built type, and what its class defaults declare.
+
+    fields: further ones of `checks.Inputs`.
+    """
+    from attncheck import checks
+    from attncheck.declared import oracle
+
     tiny_config = dict(tiny.info.config)
     spec = oracle.declare({"model_type": facts.model_type}, facts.defaults)
     inputs = checks.Inputs(
@@ -135,12 +152,12 @@ def concluded(tiny: Any, facts: Any, implementations: Sequence[str], scenarios: 
         tiny=oracle.declare(tiny_config, facts.defaults),
         declare=lambda changed: oracle.declare({**tiny_config, **dict(changed)}, facts.defaults),
         runs=runs,
-        implementations=tuple(name for name in implementations if name in refused or any_run(runs, name)),
+        implementations=tuple(implementations),
         default=facts.default_implementation,
-        refused=refused,
         tiny_config=tiny_config,
         model_class=tiny.info.model_class,
         vocab_size=tiny.info.vocab_size,
+        **fields,
     )
     return checks.evaluate(inputs), spec
 
