@@ -20,7 +20,7 @@ from attncheck.installed.inventory import Inventory
 from attncheck.installed.state import TorchState
 from attncheck.installed.trial import ImportTrial
 from attncheck.probe import machine as probing
-from attncheck.probe.imports import failure_of
+from attncheck.probe.imports import try_import
 from attncheck.semantics.observation import Basis, Crashed
 from attncheck.verdicts import Status
 from tests import builders
@@ -141,7 +141,7 @@ def test_an_import_that_breaks_is_a_result(
 ) -> None:
     (tmp_path / "fragile.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
-    failure = failure_of("fragile", 2.0 if kind == "timeout" else 60.0)
+    failure = try_import("fragile", limit=2.0 if kind == "timeout" else 60.0).failure
     assert failure is not None
     assert failure.kind == kind
     assert words in failure.reason
@@ -153,7 +153,7 @@ def test_a_good_import_is_none_and_its_chatter_goes_nowhere(
 ) -> None:
     (tmp_path / "sound.py").write_text("print('welcome'); import sys; print('hello', file=sys.stderr)")
     monkeypatch.syspath_prepend(tmp_path)
-    assert failure_of("sound") is None
+    assert try_import("sound").failure is None
     assert capfd.readouterr() == ("", "")
 
 

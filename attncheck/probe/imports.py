@@ -40,11 +40,6 @@ _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in ', re.MUL
 _LOOKUP_ERROR = 127
 
 
-def failure_of(module: str, limit: float = LIMIT) -> Crashed | None:
-    """None when `import module` succeeds; else how it broke. limit: in seconds."""
-    return try_import(module, limit=limit).failure
-
-
 def try_import(module: str, *, operation: str = "", limit: float = LIMIT) -> ImportTrial:
     """Import `module` in a process of its own, and try an operation out of `importing.OPERATIONS` after it.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attncheck.installed.trial import Cause, ImportTrial
-from attncheck.probe.imports import failure_of, try_import
+from attncheck.probe.imports import try_import
 from tests.fake_installs import extension
 
 SYMBOL = "_ZN3c105ErrorC1ENS_14SourceLocationESs"
@@ -132,7 +132,7 @@ def test_an_import_that_is_sound_says_nothing(place: Path, capfd: pytest.Capture
     assert trial == ImportTrial("fragile")
     assert capfd.readouterr() == ("", "")
     assert "fragile" not in sys.modules
-    assert failure_of("fragile") is None
+    assert try_import("fragile").failure is None
 
 
 def test_what_breaks_at_shutdown_is_no_failed_import(place: Path) -> None:
