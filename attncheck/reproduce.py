@@ -208,9 +208,7 @@ def _refusals(
             continue
         verdict = apis[name][0].decide(name, environment, call)
         if isinstance(verdict, Rejected):
-            for reason in verdict.reasons:
-                told = reason.actual and reason.actual not in reason.text and reason.actual != "not installed"
-                yield f"{reason.text} ({reason.actual})" if told else reason.text
+            yield from (reason.said for reason in verdict.reasons)
 
 
 def _outcome(answers: Iterable[StepDone]) -> object:

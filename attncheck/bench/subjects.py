@@ -63,4 +63,4 @@ def lacks(name: str, apis: Table, environment: Environment, device: str, dtype: 
     verdict = backend.decide(name, environment, backends.Call(device=device, dtype=dtype))
     if not isinstance(verdict, Rejected):
         return ""
-    return "; ".join(f"{reason.text} ({reason.actual})" if reason.actual else reason.text for reason in verdict.reasons)
+    return verdict.said

@@ -206,7 +206,7 @@ def _torch_without_cuda(machine: Machine) -> Finding:
 
 
 def _refused(environment: Environment, name: str, reasons: Sequence[Reason]) -> Finding:
-    text = "; ".join(f"{reason.text} ({reason.actual})" if reason.actual else reason.text for reason in reasons)
+    text = "; ".join(reason.said for reason in reasons)
     return _finding(
         f"{name} {environment.version(name)} is installed but cannot run on this GPU: {text}",
         Evidence(declared="; ".join(filter(None, (reason.limit for reason in reasons))), effective=text),

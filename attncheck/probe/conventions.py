@@ -224,7 +224,7 @@ def _unread(outcome: object) -> Convention:
     if isinstance(outcome, Crashed):
         kind, detail = Outcome.CRASHED, outcome.reason
     elif isinstance(outcome, Rejected):
-        kind, detail = Outcome.REFUSED, _words(outcome)
+        kind, detail = Outcome.REFUSED, outcome.said
     else:
         kind = Outcome.NOT_RUN
         detail = outcome.reason if isinstance(outcome, NotRun) else f"not understood: {type(outcome).__name__}"
@@ -264,14 +264,7 @@ def _refusal(
         causal=True,
     )
     verdict = backend.decide(api.name, environment, call)
-    return _words(verdict) if isinstance(verdict, Rejected) else ""
-
-
-def _words(rejected: Rejected) -> str:
-    return "; ".join(
-        f"{reason.text} ({reason.actual})" if reason.actual and reason.actual not in reason.text else reason.text
-        for reason in rejected.reasons
-    )
+    return verdict.said if isinstance(verdict, Rejected) else ""
 
 
 def _dtype(api: Api, device: str) -> str:

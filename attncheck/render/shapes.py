@@ -74,7 +74,7 @@ def details(reading: ShapeReading) -> str:
         return f"{basis}: {first_line(fault.headline)}"
     if reading.outcome is not Outcome.READ:
         limits = reading.reasons or reading.documented
-        why = "; ".join(f"{reason.text} ({reason.actual})" if reason.actual else reason.text for reason in limits)
+        why = "; ".join(reason.said for reason in limits)
         if reading.outcome is Outcome.NOT_RUN and reading.declared_v is not None:
             why += f"; transformers pads the values from {reading.declared_v} to {reading.shape.head_dim_v}"
         return f"{basis}: {first_line(why or reading.detail or 'no reason given')}"

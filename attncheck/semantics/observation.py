@@ -148,12 +148,22 @@ class Reason:
     actual: str = ""
     source: str = ""
 
+    @property
+    def said(self) -> str:
+        """The text, with the value behind it where the text does not name it already."""
+        return f"{self.text} ({self.actual})" if self.actual and self.actual not in self.text else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """The framework or kernel refused with a clear message. Never a finding by itself."""
 
     reasons: tuple[Reason, ...]
+
+    @property
+    def said(self) -> str:
+        """Every reason in one line."""
+        return "; ".join(reason.said for reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True)

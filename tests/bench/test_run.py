@@ -101,7 +101,7 @@ def test_what_breaks_is_a_result_and_the_run_goes_on(report: tuple[Report, Seque
 def test_what_cannot_run_here_is_said_once(report: tuple[Report, Sequence[Report]]) -> None:
     found, _ = report
     (absent,) = of(found, "made-absent")
-    assert (absent.outcome, absent.detail) == (Outcome.NOT_RUN, "made is not installed (not installed)")
+    assert (absent.outcome, absent.detail) == (Outcome.NOT_RUN, "made is not installed")
     (elsewhere,) = of(found, "made-for-gpus")
     assert elsewhere.detail == "it runs on cuda only"
 
