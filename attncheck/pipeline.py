@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from attncheck import __version__, checks
-from attncheck.compare.measuring import Measured, measure, real_shapes
-from attncheck.compare.options import (
+from attncheck.comparison.measuring import Measured, measure, real_shapes
+from attncheck.comparison.options import (
     CompareOptions,
     arguments_of,
     check_implementations,
@@ -17,7 +17,7 @@ from attncheck.compare.options import (
     retyped,
     scenario_names,
 )
-from attncheck.compare.target import Target, framework_decisions, model_of, read_target
+from attncheck.comparison.target import Target, framework_decisions, model_of, read_target
 from attncheck.declared import oracle
 from attncheck.environment import read_environment
 from attncheck.frameworks import transformers as framework

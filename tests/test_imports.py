@@ -25,7 +25,7 @@ LIGHT_PACKAGES = (
     "attncheck.doctor",
     "attncheck.explain",
     "attncheck.pipeline",
-    "attncheck.compare",
+    "attncheck.comparison",
     "attncheck.bench",
     "attncheck.commands",
     "attncheck.probe.client",

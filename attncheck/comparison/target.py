@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attncheck import verdicts
-from attncheck.compare.options import CompareOptions
+from attncheck.comparison.options import CompareOptions
 from attncheck.declared import limits, oracle, overrides, source
 from attncheck.environment import Environment
 from attncheck.errors import TargetError

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from attncheck import verdicts
-from attncheck.compare.options import CompareOptions
-from attncheck.compare.target import Target
+from attncheck.comparison.options import CompareOptions
+from attncheck.comparison.target import Target
 from attncheck.environment import Environment
 from attncheck.frameworks.flash_kernels import FLASH_NAMES
 from attncheck.frameworks.interface import Decision, Redirected, Unavailable, Usable
