@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import statistics
@@ -21,7 +22,7 @@ _BOUND = 0.8
 class Budget:
     """How long one measurement may take. warm_up, repeat: seconds. fewest, most: repetitions.
 
-    Repetitions of a call that takes longer than `slow` seconds are not repeated `fewest` times but once.
+    slow: seconds that the repetitions of a slow call may take; those that do not fit are left out, but for one.
     """
 
     warm_up: float = 0.010
@@ -32,9 +33,8 @@ class Budget:
 
     def repetitions(self, estimate: float) -> int:
         """How often a call of this many seconds is repeated."""
-        if estimate > self.slow:
-            return 1
-        return max(self.fewest, min(self.most, int(self.repeat / max(estimate, 1e-9))))
+        wanted = max(self.fewest, min(self.most, int(self.repeat / max(estimate, 1e-9))))
+        return max(1, min(wanted, int(self.slow / max(estimate, 1e-9))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,16 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
     call()
     torch.cuda.synchronize()
     first_call = time.perf_counter() - started
+    gc.collect()  # what a library left in reference cycles would count as held by the next call
     torch.cuda.reset_peak_memory_stats()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     call()
     end.record()
     torch.cuda.synchronize()
-    peak = int(torch.cuda.max_memory_allocated() - before)
+    peak: int | None = int(torch.cuda.max_memory_allocated() - before)
+    if peak is not None and peak < 0:  # the call freed what was there before it: no figure is better than a wrong one
+        peak = None
     estimate = start.elapsed_time(end) / 1e3
     launch = _warm_up(call, estimate, budget)
     torch.cuda.synchronize()
@@ -118,7 +121,7 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
 
 def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> float | None:
     """Seconds that Python takes to launch one call, None where it was called too seldom to tell."""
-    count = min(budget.most, max(1, int(budget.warm_up / max(estimate, 1e-9))))
+    count = min(budget.most, int(budget.warm_up / max(estimate, 1e-9)))  # a slow call is warm after its first two
     started = time.perf_counter()
     launched = None
     for number in range(1, count + 1):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attncheck.probe import timing
 from attncheck.probe.baselines import SDPA
-from attncheck.probe.kernels.bench_calls import call, inputs, release
+from attncheck.probe.kernels.bench_calls import call, held, inputs, release
 from attncheck.probe.kernels.bench_check import with_repeats
 from attncheck.probe.kernels.interface import KernelJob
 from attncheck.probe.kernels.subject import Inexpressible, NoBackward, Refused, Subject, refusals, subject
@@ -56,14 +56,14 @@ def _timed(tested: Subject, case: BenchCase) -> tuple[BenchCell, float]:
     if case.backward:
         shape = (*given[0].shape[:3], case.head_dim_v)
         upstream = torch.randn(shape, device=tested.device, dtype=tested.dtype)
-    held = torch.cuda.memory_allocated() if tested.device == "cuda" else None
+    before_calls = held(tested.device)
     bound = call(tested, case, given)
     started = time.perf_counter()
     chosen = bound
     if given[0].shape[1] != given[1].shape[1]:
         chosen, _ = with_repeats(bound, given)
     before = time.perf_counter() - started
-    found = timing.measure(repetition(chosen, given, upstream), tested.device, held=held)
+    found = timing.measure(repetition(chosen, given, upstream), tested.device, held=before_calls)
     remarks = [REPEATED] if chosen is not bound else []
     if found.launch_bound:
         remarks.append(LAUNCH_BOUND)

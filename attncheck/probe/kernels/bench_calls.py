@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import math
 from collections.abc import Mapping
@@ -101,6 +102,25 @@ def call(tested: Subject, case: BenchCase, given: tuple[Tensor, Tensor, Tensor])
     if packed:
         arguments["bounds"] = bounds(case, tested.device)
     return tested.bound(arguments)
+
+
+def held(device: str) -> int | None:
+    """Bytes that the device holds, without what earlier calls left in reference cycles; None on a CPU.
+
+    cuDNN's graphs are such cycles: freed in the middle of a measurement, their outputs would count as negative memory.
+    """
+    if device != "cuda":
+        return None
+    _settled()
+    gc.collect()
+    return int(torch.cuda.memory_allocated())
+
+
+@functools.cache
+def _settled() -> None:
+    """What the imports made stays: later collections need not walk through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def release(device: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attncheck.probe import timing
 from attncheck.probe.kernels.bench import cell_of, sdpa_kernel
-from attncheck.probe.kernels.bench_calls import release
+from attncheck.probe.kernels.bench_calls import held, release
 from attncheck.probe.kernels.interface import KernelJob
 from attncheck.probe.refusal import first_line, out_of_memory, outcome_of
 from attncheck.probe.tiny import library, target
@@ -66,7 +66,7 @@ def _timed(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
     model, width = _model(case, layer, device, arguments)
     given = _inputs(model, case, device, int(arguments.get("seed", 0)))
     upstream = torch.randn_like(given["inputs_embeds"]) if case.backward else None
-    held = torch.cuda.memory_allocated() if device == "cuda" else None
+    before_calls = held(device)
     kernels: list[str] = []
     repeated = _repetition(model, given, upstream)
     started = time.perf_counter()
@@ -75,7 +75,7 @@ def _timed(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
     if device == "cuda":
         torch.cuda.synchronize()
     first = time.perf_counter() - started
-    found = timing.measure(repeated, device, held=held)
+    found = timing.measure(repeated, device, held=before_calls)
     included = INCLUDED.format(model=type(model).__name__, width=width)
     cell = cell_of(case, found, kernel=", ".join(dict.fromkeys(kernels)), detail=included, before=first)
     return replace(cell, tflops=None)  # the projections take their share of the time
