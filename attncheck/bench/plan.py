@@ -82,7 +82,7 @@ def plan(options: BenchOptions, environment: Environment, apis: subjects.Table) 
         return _of_model(options, environment, apis, device, dtype)
     lengths = options.seq_lens or _lengths(device)
     attentions = grids.standard(options.masks or MASKS, dtype)
-    found = Grid(attentions, lengths, tokens=grids.TOKENS)
+    found = Grid(attentions, lengths, tokens=grids.TOKENS_ON_CPU if device == "cpu" else grids.TOKENS)
     if "layer" in options.levels and "kernel" not in options.levels:
         raise UsageError("--level layer needs a model to take the layer from", "attncheck bench llama --level layer")
     return Plan(device, dtype, _asked(found, options), _kernels(options, apis))
@@ -141,9 +141,9 @@ def _layer_plan(
 ) -> tuple[LayerPlan, ...]:
     implementations = _implementations(options, apis, usual)
     decoders = tuple(attention for attention in found.attentions if attention.part.value == "decoder")
-    if not implementations or not decoders or "prefill" not in found.phases:
+    if not implementations or not decoders:
         return ()
-    return (LayerPlan(declared, replace(found, attentions=decoders, phases=("prefill",)), implementations),)
+    return (LayerPlan(declared, replace(found, attentions=decoders), implementations),)
 
 
 def _of_preset(

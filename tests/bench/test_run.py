@@ -239,12 +239,15 @@ def test_layers_of_a_model(model: Callable[..., Report]) -> None:
     wrong = Finding("ATC101", "window-ignored", Severity.ERROR, "sdpa ignores it", None, "sdpa", layers=(0, 1))
     found = model(wrong)
     assert found.model is not None
-    (eager,) = (cell for cell in of(found, "eager") if cell.case.level == "layer")
+    eager, decode = (cell for cell in of(found, "eager") if cell.case.level == "layer")
     assert eager.outcome is Outcome.READ
+    assert (decode.outcome, decode.case.phase, decode.case.q_len) == (Outcome.READ, "decode", 1)
+    assert "extending the cache" in decode.detail
+    assert decode.copy_share is None
     assert eager.case.mask == "window 32"
     assert "MistralModel" in eager.detail
-    (sdpa,) = (cell for cell in of(found, "sdpa") if cell.case.level == "layer")
-    assert (sdpa.excluded, sdpa.median) == ("window-ignored", None)
+    layers = [cell for cell in of(found, "sdpa") if cell.case.level == "layer"]
+    assert [(cell.excluded, cell.median) for cell in layers] == [("window-ignored", None)] * 2
     assert wrong in found.findings
     (flash,) = of(found, "flash_attention_2")
     assert flash.outcome is Outcome.NOT_RUN
@@ -255,6 +258,5 @@ def test_errors_about_other_layers_do_not_count(model: Callable[..., Report]) ->
     elsewhere = Finding("ATC101", "window-ignored", Severity.ERROR, "elsewhere", None, "sdpa", layers=(77,))
     warned = Finding("ATC101", "packing-leak", Severity.WARNING, "at risk", None, "sdpa", layers=(0,))
     found = model(elsewhere, warned, levels=("layer",))
-    (sdpa,) = of(found, "sdpa")
-    assert sdpa.outcome is Outcome.READ
+    assert [cell.outcome for cell in of(found, "sdpa")] == [Outcome.READ] * 2
     assert found.findings == ()

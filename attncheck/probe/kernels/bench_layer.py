@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import time
@@ -27,7 +28,7 @@ from attncheck.semantics.workload import lengths
 
 #: What a layer's time holds, in words.
 INCLUDED = (
-    "mask construction, norms, q/k/v/o projections, rotary embedding and attention of one layer inside {model}; "
+    "mask construction, norms, q/k/v/o projections, rotary embedding{cache} and attention of one layer inside {model}; "
     "feed-forward cut to {width}"
 )
 
@@ -68,7 +69,7 @@ def _timed(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
     upstream = torch.randn_like(given["inputs_embeds"]) if case.backward else None
     before_calls = held(device)
     kernels: list[str] = []
-    repeated = _repetition(model, given, upstream)
+    repeated = _repetition(model, given, upstream, _cache(model, case, device) if case.phase == "decode" else None)
     started = time.perf_counter()
     with _watched(kernels):
         repeated()
@@ -76,7 +77,8 @@ def _timed(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
         torch.cuda.synchronize()
     first = time.perf_counter() - started
     found = timing.measure(repeated, device, held=before_calls)
-    included = INCLUDED.format(model=type(model).__name__, width=width)
+    cached = ", extending the cache" if case.phase == "decode" else ""
+    included = INCLUDED.format(model=type(model).__name__, width=width, cache=cached)
     cell = cell_of(case, found, kernel=", ".join(dict.fromkeys(kernels)), detail=included, before=first)
     return replace(cell, tflops=None)  # the projections take their share of the time
 
@@ -121,7 +123,7 @@ def _inputs(model: Any, case: BenchCase, device: str, seed: int) -> dict[str, An
     shape = (case.batch, case.q_len, width)
     given: dict[str, Any] = {
         "inputs_embeds": torch.randn(shape, generator=generator, device=device, dtype=dtype),
-        "use_cache": False,
+        "use_cache": case.phase == "decode",
     }
     parts = lengths(case) if case.chunk is None else ()
     if case.inputs == "padded":
@@ -133,12 +135,41 @@ def _inputs(model: Any, case: BenchCase, device: str, seed: int) -> dict[str, An
     return given
 
 
-def _repetition(model: Any, given: Mapping[str, Any], upstream: Tensor | None) -> Callable[[], object]:
+def _cache(model: Any, case: BenchCase, device: str) -> Any:
+    """The cache that `generate` would use, with random keys and values of all tokens but the newest."""
+    from transformers import DynamicCache
+
+    try:
+        cache = DynamicCache(config=model.config)
+    except TypeError:  # before 4.56 a cache did not know its model
+        cache = DynamicCache()
+    sizes = (case.batch, case.num_kv_heads, case.kv_len - case.q_len)
+    dtype = getattr(torch, case.dtype)
+    key, value = (
+        torch.randn((*sizes, width), device=device, dtype=dtype) for width in (case.head_dim, case.head_dim_v)
+    )
+    cache.update(key, value, 0)
+    return cache
+
+
+def copied(cache: Any) -> Any:
+    """The same keys and values in containers of its own: a call that extends it leaves `cache` as it was."""
+    twin = copy.copy(cache)
+    for name in ("layers", "key_cache", "value_cache"):
+        if isinstance(entries := getattr(cache, name, None), list):
+            setattr(twin, name, [copy.copy(entry) for entry in entries])
+    return twin
+
+
+def _repetition(
+    model: Any, given: Mapping[str, Any], upstream: Tensor | None, cache: Any = None
+) -> Callable[[], object]:
+    """What is repeated. cache: of decode, the keys before the newest; each call extends a copy of its own."""
     if upstream is None:
 
         def forward() -> object:
             with torch.no_grad():
-                return model(**given)[0]
+                return model(**given, **({} if cache is None else {"past_key_values": copied(cache)}))[0]
 
         return forward
     embedded = given["inputs_embeds"].requires_grad_()

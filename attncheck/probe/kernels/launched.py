@@ -16,6 +16,8 @@ _HELPERS = re.compile(r"(void )?(at::native::|at_cuda_detail|Memcpy|Memset|cub::
 #: Names by which torch's operators for attention are known.
 _OPERATOR = re.compile(r"scaled_dot_product|attention_forward|attn_fwd|flash_attn|flex_attention")
 _SOFTMAX = re.compile(r"softmax")
+#: Names of kernels that compute attention, or the softmax of one that is composed of plain operators.
+_ATTENDS = re.compile(r"flash|fmha|sdpa|softmax|attention|attn", re.IGNORECASE)
 
 
 def launched(call: Callable[[], object]) -> tuple[str, ...]:
@@ -30,6 +32,19 @@ def launched(call: Callable[[], object]) -> tuple[str, ...]:
         if names := _kernels(call):
             return names
     return _operators(call)
+
+
+def of_attention(call: Callable[[], object]) -> tuple[str, ...]:
+    """All that `call` ran for attention: CUDA kernels by name, and torch's operators, which tell even where no name does.
+
+    Raises what the call raises.
+    """
+    call()
+    kernels: tuple[str, ...] = ()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        kernels = tuple(name for name in _kernels(call) if _ATTENDS.search(name))
+    return tuple(dict.fromkeys((*kernels, *_operators(call))))
 
 
 def attention_kernel(names: Sequence[str]) -> str:
