@@ -8,7 +8,7 @@ from dataclasses import replace
 from attncheck.bench import gate, kernels, layers, subjects
 from attncheck.bench.grid import cases
 from attncheck.bench.options import BenchOptions
-from attncheck.bench.plan import Plan, check, plan
+from attncheck.bench.plan import Plan, check, device_and_dtype, plan
 from attncheck.bench.session import Partial, Progress, Session, words
 from attncheck.bench.target import compare_options
 from attncheck.environment import read_environment
@@ -31,7 +31,8 @@ def bench(options: BenchOptions, progress: Progress = lambda _: None, partial: P
     apis = subjects.table(modules)
     check(options, apis)
     environment = read_environment()
-    with Jobs(options.timeout) as jobs:
+    device, _ = device_and_dtype(options, environment)
+    with Jobs(options.timeout, warm=device if device == "cuda" else "") as jobs:
         jobs.prepare()  # its imports go on while the target is read
         progress(f"reading {options.target}" if options.target else "starting")
         asked = time.perf_counter()

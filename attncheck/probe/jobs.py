@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from attncheck.probe.process import Worker, WorkerDied
 from attncheck.probe.protocol import AskTorch, Failed, Job, Started, StepDone
-from attncheck.probe.worker import ROLE
+from attncheck.probe.worker import ROLE, WARM
 from attncheck.semantics.observation import Crashed, NotRun
 
 #: Kernel libraries raise into a process whose environment says this; nothing is fetched by a probe of kernels.
@@ -44,9 +44,10 @@ class Jobs:
     Threads may share it as long as each asks for variables of its own, and so has a process of its own.
     """
 
-    def __init__(self, limit: float) -> None:
-        """limit: seconds one step may stay silent."""
+    def __init__(self, limit: float, warm: str = "") -> None:
+        """limit: seconds one step may stay silent. warm: device that each process readies itself for at its start."""
         self._limit = limit
+        self._always = {**_ENVIRONMENT, WARM: warm} if warm else _ENVIRONMENT
         self._workers: dict[tuple[tuple[str, str], ...], Worker] = {}
         self._ended = False
 
@@ -128,5 +129,5 @@ class Jobs:
             raise JobsEnded
         worker = self._workers.get(key)
         if worker is None or worker.closed:
-            worker = self._workers[key] = Worker({**_ENVIRONMENT, **variables})
+            worker = self._workers[key] = Worker({**self._always, **variables})
         return worker

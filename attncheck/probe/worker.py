@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 #: Set to "kernels" in the environment of a worker that shall serve kernel jobs only, which need no transformers.
 ROLE = "ATTNCHECK_WORKER"
+#: Set to a device in the environment of a worker that shall first load what every measurement there needs.
+WARM = "ATTNCHECK_WARM"
 
 
 def main() -> None:
@@ -112,6 +114,10 @@ class Server:
             # Tiny models gain nothing from threads, and a single thread makes runs repeatable.
             torch.set_num_threads(1)
             if os.environ.get(ROLE) == "kernels":
+                if device := os.environ.get(WARM):
+                    from attncheck.probe.kernels.warm import load
+
+                    load(device)
                 return
             name = "transformers"
             import transformers

@@ -47,7 +47,7 @@ def workers() -> Iterator[Jobs]:
 @pytest.fixture(scope="module", autouse=True)
 def shared(workers: Jobs) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Jobs", lambda _: workers)
+        patch.setattr(run, "Jobs", lambda *_, **__: workers)
         yield
 
 

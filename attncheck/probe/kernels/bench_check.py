@@ -77,6 +77,8 @@ def _checked(tested: Subject, case: BenchCase) -> tuple[float, ShapeReading]:
     bound = call(tested, case, given)
     started = time.perf_counter()
     bound, output = with_repeats(bound, given)
+    if case.backward:
+        _backward_once(bound, given)
     if tested.device == "cuda":
         torch.cuda.synchronize()
     first = time.perf_counter() - started
@@ -84,6 +86,16 @@ def _checked(tested: Subject, case: BenchCase) -> tuple[float, ShapeReading]:
     dense = case.inputs != "plain" or case.chunk is not None
     reading = _whole(tested, case, bound, given) if dense else _plain(tested, case, bound, given)
     return first, reading
+
+
+def _backward_once(bound: Call, given: tuple[Tensor, Tensor, Tensor]) -> None:
+    """The first backward loads or compiles a kernel of its own."""
+    leaves = [tensor.detach().requires_grad_() for tensor in given]
+    with torch.enable_grad():
+        output = bound(*leaves)
+        if not output.requires_grad:
+            raise NoBackward
+        torch.autograd.grad(output, leaves, torch.zeros_like(output))
 
 
 def with_repeats(bound: Call, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Call, Tensor]:
