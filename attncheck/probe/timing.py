@@ -22,10 +22,11 @@ _BOUND = 0.8
 class Budget:
     """How long one measurement may take. warm_up, repeat: seconds. fewest, most: repetitions.
 
+    warm_up is that of triton.testing.do_bench: at its power limit a GPU lowers its clock only after a time under load.
     slow: seconds that the repetitions of a slow call may take; those that do not fit are left out, but for one.
     """
 
-    warm_up: float = 0.010
+    warm_up: float = 0.025
     repeat: float = 0.060
     fewest: int = 5
     most: int = 100

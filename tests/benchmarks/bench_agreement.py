@@ -7,6 +7,7 @@ largest deviation. Exits with 1 when fewer than 20 cases were compared or one is
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ def measured(call: Callable[[], object]) -> tuple[float, float, float]:
     """(ours, do_bench's, the profiler's) seconds of one call: medians over rounds, each in another order.
 
     A GPU at its power limit changes its clock within tenths of a second, so the three take turns, each for as long as
-    the others.
+    the others and without a pause before it.
     """
     from triton.testing import do_bench
 
@@ -121,6 +122,8 @@ def main() -> int:
     off: list[float] = []
     count = 0
     for words, call in calls():
+        gc.collect()
+        gc.freeze()  # as the bench does: a collection in the middle would let the GPU cool down
         ours, theirs, summed = measured(call)
         if ours < SHORTEST:
             continue
