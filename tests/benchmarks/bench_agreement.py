@@ -17,6 +17,8 @@ from dataclasses import replace
 SHORTEST, ALLOWED, WANTED = 2e-4, 0.03, 20
 #: Rounds of the three ways to measure.
 ROUNDS = 3
+#: Seconds under load before each measurement.
+HEAT = 0.2
 #: In the name of the kernel that fills 32-bit integers, which attention does not launch.
 FLUSH = "FillFunctor<int>"
 KERNELS = ("flash-attn-2", "flash-attn-4", "sdpa-flash", "sdpa-cudnn", "sdpa-efficient", "cudnn-graph", "varlen_attn")
@@ -34,11 +36,7 @@ def calls() -> Iterator[tuple[str, Callable[[], object]]]:
     from attncheck.semantics.workload import cells
 
     apis, environment = subjects.table(), read_environment()
-    attentions = tuple(
-        grid.plain_attention(2048 // width, width, mask, "bfloat16")
-        for width in (64, 128)
-        for mask in ("causal", "full")
-    )
+    attentions = tuple(grid.plain_attention(2048 // 128, 128, mask, "bfloat16") for mask in ("causal", "full"))
     made = grid.Grid(attentions, (8192,), passes=("forward", "backward"), tokens=grid.TOKENS)
     for name in KERNELS:
         if reason := subjects.lacks(name, apis, environment, "cuda", "bfloat16"):
@@ -61,8 +59,17 @@ def calls() -> Iterator[tuple[str, Callable[[], object]]]:
             torch.cuda.empty_cache()
 
 
-def profiled(call: Callable[[], object], count: int) -> float:
-    """Median over `count` calls of the summed seconds of the CUDA kernels that each launches, the L2 flushed before."""
+def heated(call: Callable[[], object], count: int) -> None:
+    """Bring the GPU to the clock that it keeps under this load, whatever it did before."""
+    for _ in range(count):
+        call()
+
+
+def profiled(call: Callable[[], object], heat: int, count: int) -> float:
+    """Median over `count` calls of the summed seconds of the CUDA kernels that each launches, the L2 flushed before.
+
+    heat: calls before those; the profiler's own start is a pause.
+    """
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -70,6 +77,7 @@ def profiled(call: Callable[[], object], count: int) -> float:
 
     flushed = torch.empty(FLUSHED_BYTES // 4, dtype=torch.int32, device="cuda")
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        heated(call, heat)
         for _ in range(count):
             flushed.fill_(1)
             call()
@@ -87,8 +95,8 @@ def profiled(call: Callable[[], object], count: int) -> float:
 def measured(call: Callable[[], object]) -> tuple[float, float, float]:
     """(ours, do_bench's, the profiler's) seconds of one call: medians over rounds, each in another order.
 
-    A GPU at its power limit changes its clock within tenths of a second, so the three take turns, each for as long as
-    the others and without a pause before it.
+    A GPU at its power limit changes its clock within tenths of a second: the three take turns, each for as long as the
+    others and each after the same time under load.
     """
     from triton.testing import do_bench
 
@@ -96,18 +104,25 @@ def measured(call: Callable[[], object]) -> tuple[float, float, float]:
 
     budget = timing.Budget()
     once = timing.measure(call, "cuda").median
-    ways: list[Callable[[], float]] = [
-        lambda: timing.measure(call, "cuda").median,
-        lambda: float(do_bench(call, warmup=budget.warm_up * 1e3, rep=budget.repeat * 1e3, return_mode="median")) / 1e3,
-        lambda: profiled(call, budget.repetitions(once)),
-    ]
+    heat, count = max(1, int(HEAT / once)), budget.repetitions(once)
+    warm_up, repeat = budget.warm_up * 1e3, budget.repeat * 1e3
+
+    def ours() -> float:
+        heated(call, heat)
+        return timing.measure(call, "cuda").median
+
+    def theirs() -> float:
+        heated(call, heat)
+        return float(do_bench(call, warmup=warm_up, rep=repeat, return_mode="median")) / 1e3
+
+    ways: list[Callable[[], float]] = [ours, theirs, lambda: profiled(call, heat, count)]
     found: list[list[float]] = [[], [], []]
     for turn in range(ROUNDS):
         for place in range(3):
             way = (turn + place) % 3
             found[way].append(ways[way]())
-    ours, theirs, summed = (statistics.median(times) for times in found)
-    return ours, theirs, summed
+    medians = [statistics.median(times) for times in found]
+    return medians[0], medians[1], medians[2]
 
 
 def main() -> int:
