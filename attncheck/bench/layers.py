@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
 from attncheck.bench import gate, memory
 from attncheck.bench.grid import Attention, cases
 from attncheck.bench.plan import LayerPlan
@@ -12,6 +15,9 @@ from attncheck.probe.protocol import Job
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.timing import BenchCase, BenchCell
 
+#: Seconds of a first call after which longer cases of an implementation are left out, unless it was asked for by name.
+LONG_FIRST_CALL = 20.0
+
 
 def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) -> None:
     """Time the layers under every implementation that transformers would run here."""
@@ -19,7 +25,6 @@ def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) ->
     errors, failure = verdicts.result()
     if failure:
         session.missing["compare"] = f"layers are timed without knowing whether they are right: {failure}"
-    steps: dict[str, tuple[BenchCase, int]] = {}
     for name in layer.implementations:
         found = list(cases(layer.grid, "layer", name))
         decision = layer.declared.decisions.get(name)
@@ -28,13 +33,34 @@ def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) ->
             reason = "; ".join(entry.text for entry in decision.reasons)
             session.add(BenchCell(found[0][0], Outcome.NOT_RUN, detail=reason))
             continue
-        for case, attention in found:
-            if (cell := _untimed(session, case, attention, errors.get(name, ()))) is not None:
+        patient = name in session.options.impl
+        slow: BenchCell | None = None
+        for _, same in groupby(found, key=lambda entry: entry[0].kv_len):
+            timed = []
+            for case, attention in same:
+                if (cell := _untimed(session, case, attention, errors.get(name, ()))) is not None:
+                    session.add(cell)
+                elif reason := memory.too_large(case, session.plan.device) or _compiles_too_long(slow, patient):
+                    session.add(BenchCell(case, Outcome.NOT_RUN, detail=reason))
+                else:
+                    timed.append((case, attention.layer or 0))
+            for cell in _timed(session, layer, timed):
                 session.add(cell)
-            elif reason := memory.too_large(case, session.plan.device):
-                session.add(BenchCell(case, Outcome.NOT_RUN, detail=reason))
-            else:
-                steps[str(len(steps))] = case, attention.layer or 0
+                if (cell.first_call or 0.0) > LONG_FIRST_CALL:
+                    slow = cell
+
+
+def _compiles_too_long(slow: BenchCell | None, patient: bool) -> str:
+    """Why nothing longer is tried: the compiler's time grows with the length (on an H100 beyond a minute at 16k)."""
+    if slow is None or patient:
+        return ""
+    name, length = slow.case.subject, slow.case.kv_len
+    return f"the first call at {length} tokens took {slow.first_call:.0f} s; --impl {name} times longer ones, too"
+
+
+def _timed(session: Session, layer: LayerPlan, timed: Sequence[tuple[BenchCase, int]]) -> Iterator[BenchCell]:
+    """The cells of cases with the index of their real layer."""
+    steps = {str(number): entry for number, entry in enumerate(timed)}
     said = {step: case for step, (case, _) in steps.items()}
     arguments = {
         "device": session.plan.device,
@@ -45,7 +71,7 @@ def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) ->
         "cases": steps,
     }
     for done in session.steps(Job("bench-layer", tuple(steps), arguments), None, said, dynamo=True):
-        session.add(session.cell(said[done.step], done.outcome))
+        yield session.cell(said[done.step], done.outcome)
 
 
 def _untimed(session: Session, case: BenchCase, attention: Attention, errors: tuple[Finding, ...]) -> BenchCell | None:

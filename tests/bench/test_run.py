@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attncheck.bench import gate, run, target
+from attncheck.bench import gate, layers, plan, run, target
 from attncheck.bench.options import BenchOptions
 from attncheck.errors import UsageError
 from attncheck.findings import Finding, Severity
@@ -219,16 +219,15 @@ def model(monkeypatch: pytest.MonkeyPatch, worker: Prober) -> Callable[..., Repo
         made = bench("made-absent")
         monkeypatch.setattr(gate.pipeline, "compare", compare)
         sizes = ("hidden_size=64", "num_attention_heads=4", "num_key_value_heads=2", "sliding_window=32")
+        usual: dict[str, Any] = {"impl": ("eager", "sdpa", "flash_attention_2"), "seq_lens": (96,)}
         options = BenchOptions(
             target="mistral",
             device="cpu",
             assignments=sizes,
-            impl=("eager", "sdpa", "flash_attention_2"),
-            seq_lens=(96,),
             passes=("forward",),
             timeout=60.0,
             offline=True,
-            **changes,
+            **{**usual, **changes},
         )
         return run.bench(options)
 
@@ -246,12 +245,25 @@ def test_layers_of_a_model(model: Callable[..., Report]) -> None:
     assert decode.copy_share is None
     assert eager.case.mask == "window 32"
     assert "MistralModel" in eager.detail
-    layers = [cell for cell in of(found, "sdpa") if cell.case.level == "layer"]
-    assert [(cell.excluded, cell.median) for cell in layers] == [("window-ignored", None)] * 2
+    inside = [cell for cell in of(found, "sdpa") if cell.case.level == "layer"]
+    assert [(cell.excluded, cell.median) for cell in inside] == [("window-ignored", None)] * 2
     assert wrong in found.findings
     (flash,) = of(found, "flash_attention_2")
     assert flash.outcome is Outcome.NOT_RUN
     assert {cell.case.phase for cell in of(found, "sdpa") if cell.case.level == "kernel"} == {"prefill", "decode"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_compiles_for_long_is_timed_at_longer_lengths_only_when_asked_for(
+    model: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.setattr(layers, "LONG_FIRST_CALL", 0.0)
+    monkeypatch.setattr(plan, "_implementations", lambda *_: ("eager",))
+    found = model(impl=("eager",) if asked else (), levels=("layer",), phases=("prefill",), seq_lens=(32, 64))
+    short, longer = of(found, "eager")
+    assert short.outcome is Outcome.READ
+    assert longer.outcome is (Outcome.READ if asked else Outcome.NOT_RUN)
+    assert ("the first call at 32 tokens took" in longer.detail) is not asked
 
 
 def test_errors_about_other_layers_do_not_count(model: Callable[..., Report]) -> None:
