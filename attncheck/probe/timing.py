@@ -43,8 +43,9 @@ class Times:
     """Seconds of one call. median, p20, p80: of n repetitions. first_call: of the very first, compiling included.
 
     drift: median of the last tenth of the repetitions against that of the first tenth, minus one; None for fewer than
-    20. peak: bytes that the device held at most beyond what it held before, None on a CPU. launch_bound: launching
-    takes as long as the call, so a faster kernel would not show. spent: seconds that all this took.
+    20, and where launching takes the time. peak: bytes that the device held at most beyond what it held before, None on
+    a CPU. launch_bound: launching takes as long as the call, so a faster kernel would not show. spent: seconds that all
+    this took.
     """
 
     median: float
@@ -117,7 +118,8 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
     times = _repeat(call, budget.repetitions(estimate))
     median, p20, p80 = summary(times)
     bound = launch is not None and launch > _BOUND * median
-    return Times(median, p20, p80, len(times), first_call, drift(times), peak, bound)
+    # A call that is bound by its launch wavers with Python, not with the clock of the GPU.
+    return Times(median, p20, p80, len(times), first_call, None if bound else drift(times), peak, bound)
 
 
 def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> float | None:

@@ -92,8 +92,12 @@ def lengths(found: Sequence[int]) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """`1.00x`, `0.03x`, `15.2x`; "" for none."""
-    return "" if value is None else f"{value:.2f}x" if value < 9.995 else f"{digits(value)}x"
+    """`1.00x`, `0.03x`, `15.2x`, `.004x`; "" for none."""
+    if value is None:
+        return ""
+    if value < 0.00995:
+        return f"{value:.3f}x".removeprefix("0")
+    return f"{value:.2f}x" if value < 9.995 else f"{digits(value)}x"
 
 
 def flop_unit(table: BenchTable) -> tuple[str, float]:
