@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -97,7 +99,8 @@ class Finding:
 
     message: one sentence that stands by itself. headline: the same without what the evidence says, "" when there is no
     shorter form. layers: real layer indices of the checkpoint, not of the tiny model. implementation is None for
-    findings about the config or the installation. reproduction: a snippet or command that shows it by itself.
+    findings about the config or the installation. reproduction: a snippet or command that shows it by itself. known: it
+    stands in the baseline that this report was held against.
     """
 
     code: str
@@ -115,3 +118,25 @@ class Finding:
     reproduction: str = ""
     recommendations: tuple[Recommendation, ...] = ()
     headline: str = ""
+    known: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that say which finding this is, the same in every run and release.
+
+        Made of rule, implementation, kernel, part, layers, scenario, variant and place in a script. A finding about the
+        installation, the config or speed has but its words for a place; figures, versions and folders in them do not
+        count.
+        """
+        where = _LINE.sub("", str(self.evidence.figures.get("where", "")))
+        placed = bool(self.implementation and (self.scenario or where))
+        words = "" if placed else _FIGURE.sub("#", _FOLDERS.sub("", self.message))
+        place = (self.code, self.implementation or "", self.kernel, "" if self.part is None else self.part.value)
+        rest = (",".join(map(str, self.layers)), self.scenario, self.variant, where, words)
+        return hashlib.sha256("\0".join((*place, *rest)).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+#: What differs between two runs or machines that find the same: the line of a place, folders, figures and versions.
+_LINE = re.compile(r":\d+(?= in |$)")
+_FOLDERS = re.compile(r"(?<![\w.~<>/-])(?:~|\.{1,2})?/(?:[^\s/'\"]+/)*")
+_FIGURE = re.compile(r"(?<![\w-])\d[\w.+]*")

@@ -50,7 +50,11 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The target: where its config came from and what it declares."""
+    """The target: where its config came from and what it declares.
+
+    file: the config.json, relative to where the command ran, "" unless the target is a path. lines: dotted key -> its
+    line there, from 1, of the keys that have effect as they stand in it.
+    """
 
     id: str
     source: str
@@ -60,6 +64,8 @@ class Model:
     groups: tuple[LayerGroup, ...]
     notes: tuple[Note, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    file: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

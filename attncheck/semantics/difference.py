@@ -113,11 +113,11 @@ def _difference(
     rights: list[int] = []
     for index, ((frame, rows), wanted) in enumerate(zip(samples, expected)):
         for query, row, want in zip(frame.judged, rows, wanted):
-            leaked += (row & ~want).bit_count()
-            missed += (want & ~row).bit_count()
-            if row:
-                lefts.append(query - (row & -row).bit_length() + 1)
-                rights.append(row.bit_length() - 1 - query)
+            leaked += frame.cells(row & ~want)
+            missed += frame.cells(want & ~row)
+            if sharp := frame.sharp(row):
+                lefts.append(query - (sharp & -sharp).bit_length() + 1)
+                rights.append(sharp.bit_length() - 1 - query)
             if first is None and row != want:
                 first, shown = (frame.row, query, ((row ^ want) & -(row ^ want)).bit_length() - 1), index
     assert first is not None, "a difference without a wrong cell"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from attncheck.semantics.layout import PAD
 from attncheck.semantics.reading import Frame, Reading
 
+#: Wrong keys looked at from either end of a row: all of them in sequences as short as those of probes.
+END = 32
+
 
 def features(frame: Frame, declared: Reading, expected: tuple[int, ...], rows: tuple[int, ...]) -> tuple[str, ...]:
     """The slugs of all wrong cells, in the order of their first appearance; keys nobody should see come first.
@@ -61,4 +64,12 @@ def _oldest(lost: int, declared: int) -> bool:
 
 
 def _bits_of(row: int) -> list[int]:
-    return [key for key in range(row.bit_length()) if row >> key & 1]
+    """The keys of a row; of a long run only those at its two ends, which tell what it is."""
+    if row.bit_count() <= 2 * END:
+        return [key for key in range(row.bit_length()) if row >> key & 1]
+    found = []
+    for _ in range(END):
+        low, high = (row & -row).bit_length() - 1, row.bit_length() - 1
+        found += [low, high]
+        row &= ~(1 << low | 1 << high)
+    return sorted(found)

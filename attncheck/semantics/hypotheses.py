@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,8 @@ Sample = tuple[Frame, tuple[int, ...]]
 
 #: More simultaneous faults than this are told by their features, not by a search.
 MOST_CHANGES = 3
+#: More boundaries of documents than this are not tried one by one.
+MANY_BOUNDARIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +107,9 @@ def _reach(samples: tuple[Sample, ...]) -> tuple[int | None, int | None]:
     lefts, rights = [], []
     for frame, rows in samples:
         for query, row in zip(frame.judged, rows):
-            if row:
-                lefts.append(query - ((row & -row).bit_length() - 1))
-                rights.append(row.bit_length() - 1 - query)
+            if sharp := frame.sharp(row):
+                lefts.append(query - ((sharp & -sharp).bit_length() - 1))
+                rights.append(sharp.bit_length() - 1 - query)
     return (max(lefts), max(rights)) if lefts else (None, None)
 
 
@@ -199,8 +202,12 @@ def _documents(right: Reading, samples: tuple[Sample, ...]) -> Iterator[_Change]
         if right.chunk is not None:
             yield _Change((("documents", Documents.MERGED_CHUNKS),), ("packing-leak",))
     # Positions that leap inside one document can be taken for a new one, so a split needs no packed row.
-    firsts = {(row & -row).bit_length() - 1 for _, rows in samples for row in rows if row}
-    for boundary in sorted(firsts - {0}):
+    firsts = Counter((row & -row).bit_length() - 1 for _, rows in samples for row in rows if row)
+    # Where a window moves along a long sequence every query has a first key of its own; a boundary has many queries.
+    fewest = 1 if len(firsts) <= MANY_BOUNDARIES else 2
+    for boundary in sorted(first for first, _ in firsts.most_common(MANY_BOUNDARIES) if firsts[first] >= fewest):
+        if boundary == 0:
+            continue
         yield _Change((("split", boundary),), ("packing-split",))
 
 

@@ -51,6 +51,11 @@ def gather(calls: Sequence[CallObservation], layout: Layout, encoder: Layout | N
             keep, slots = in_token_coordinates(head_mask.keep, frame.keys)
             if call.nan_rows:
                 frame = without(frame, {start + query for row, query in call.nan_rows if row == head_mask.row})
+            if head_mask.queries:
+                frame = only(frame, {start + query for query in head_mask.queries})
+            if head_mask.coarse:
+                shift = max(0, frame.keys - head_mask.keep.kv_len)
+                frame = replace(frame, coarse=tuple(group << shift for group in head_mask.coarse))
             if slots.kv_len:
                 behind += [(head_mask.row, query) for query in frame.judged if slots.rows[query - start]]
             rows = tuple(keep.rows[query - start] for query in frame.judged)
@@ -95,6 +100,11 @@ def without(frame: Frame, queries: Iterable[int]) -> Frame:
     """The frame with those queries no longer judged."""
     gone = set(queries)
     return replace(frame, judged=tuple(query for query in frame.judged if query not in gone)) if gone else frame
+
+
+def only(frame: Frame, queries: set[int]) -> Frame:
+    """The frame with no other queries judged than those."""
+    return replace(frame, judged=tuple(query for query in frame.judged if query in queries))
 
 
 def _align(series: dict[tuple[int, ...], list[Sample]]) -> dict[tuple[int, ...], tuple[Sample, ...]]:

@@ -17,11 +17,13 @@ class Row:
     position: distance of each token from the start of its document, 0 for padding.
     custom: the mask the caller asked for on top of the model's own, over the whole sequence
     (len x len), or None. Where `custom` is set it replaces causality: a key it keeps may lie in the future.
+    unjudged: real tokens of which nothing says what they may see (image tokens); as keys they count like any other.
     """
 
     document: tuple[int, ...]
     position: tuple[int, ...]
     custom: KeepMask | None = None
+    unjudged: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if len(self.document) != len(self.position):
@@ -36,11 +38,12 @@ class Layout:
     """The rows of a probe (all of one length) and the forward calls that feed them.
 
     steps: half-open token ranges, one per forward call, in order: `((0, 16), (16, 17))` is a prompt of 16 and one
-    decoded token.
+    decoded token. before: forward calls that were over before anybody looked (a cache that was handed in full).
     """
 
     rows: tuple[Row, ...]
     steps: tuple[tuple[int, int], ...]
+    before: int = 0
 
     def __post_init__(self) -> None:
         if len({len(row) for row in self.rows}) != 1:

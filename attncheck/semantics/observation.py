@@ -29,11 +29,18 @@ class Method(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class HeadMask:
-    """The mask shared by `heads` of one batch row. Black-box methods see the union of all heads: `heads` is empty."""
+    """The mask shared by `heads` of one batch row. Black-box methods see the union of all heads: `heads` is empty.
+
+    coarse: groups of keys (bitsets over the keys of `keep`) that were read together: all bits of a group are set when
+    any key of it is visible. queries: those that were read, empty for all; rows of others mean nothing. Both are for
+    sequences too long to read cell by cell.
+    """
 
     row: int
     heads: tuple[int, ...]
     keep: KeepMask
+    coarse: tuple[int, ...] = ()
+    queries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class Requested:
 
     mask_kind: "none", "bool", "float", "2d", "BlockMask" or a type name. mask: its KeepMask per batch row where it is a
     dense mask (empty tuple otherwise). window: the `sliding_window` argument as given. Other fields as in the call.
+    prescaled: what queries and keys were multiplied by between their projections and the call, where that was followed
+    (None elsewhere); readings of the scale include it then.
     """
 
     mask_kind: str = "none"
@@ -53,6 +62,7 @@ class Requested:
     sinks: bool = False
     position_bias: bool = False
     dropout: float = 0.0
+    prescaled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +133,24 @@ class CallObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What the outputs of a run say beside its attention calls; each None where they were not compared.
+
+    drift: how far the logits of generation with a cache lie from those of one pass without, relative to the largest.
+    spill: how far other contents of the padding tokens move the outputs of real tokens, relative to the largest.
+    """
+
+    drift: float | None = None
+    spill: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A scenario that ran: every attention call it made. kernels: names of the kernels that really ran, if known.
 
     failures: what could not be read, as text (calls that cannot be repeated, terms without a fit). launched: on a GPU,
     (kernel as in `CallObservation.kernel`, name of the attention kernel that the profiler saw). refusals: (kernel, why)
-    of every kernel that was forced and refused.
+    of every kernel that was forced and refused. beside: what its outputs say.
     """
 
     calls: tuple[CallObservation, ...]
@@ -137,6 +159,7 @@ class Observed:
     failures: tuple[str, ...] = ()
     launched: tuple[tuple[str, str], ...] = ()
     refusals: tuple[tuple[str, str], ...] = ()
+    beside: Beside = Beside()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +225,8 @@ class ScenarioRun:
     core: the scenario is one anyone may meet, not one for users of a feature.
     truth: False when nothing declares what should happen (position-jump), so that implementations are only compared.
     overrides: config keys (dotted for sub-configs) that this variant set on top of the tiny config; what is declared is
-    then what the overridden config declares.
+    then what the overridden config declares. vision: the patches of an image, where a vision tower was read instead.
+    logged: what transformers logged meanwhile, at warning level and above.
     """
 
     implementation: str
@@ -215,3 +239,5 @@ class ScenarioRun:
     encoder: Layout | None = None
     truth: bool = True
     overrides: tuple[tuple[str, Any], ...] = ()
+    logged: tuple[str, ...] = ()
+    vision: Layout | None = None

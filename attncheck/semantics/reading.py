@@ -82,7 +82,8 @@ class Frame:
     row: batch row. step: forward call. start: token of the first query. judged: tokens whose queries are judged (real
     tokens). keys: tokens fed so far. query_documents, query_positions, key_documents, key_positions: as in `Row`, each
     over its own sequence. available: the oldest token the cache still returned. black_box: the mask was read from
-    outside the call, which cannot see a query's own key nor the keys before `available`.
+    outside the call, which cannot see a query's own key nor the keys before `available`. coarse: groups of keys that
+    were read together (bitsets); in every mask of the frame all keys of a group are set when any of them is.
     """
 
     row: int
@@ -98,6 +99,24 @@ class Frame:
     custom: KeepMask | None = None
     available: int = 0
     black_box: bool = False
+    coarse: tuple[int, ...] = ()
+
+    def saturated(self, row: int) -> int:
+        """The row as a reading by groups shows it."""
+        for group in self.coarse:
+            if row & group:
+                row |= group
+        return row
+
+    def sharp(self, row: int) -> int:
+        """The keys of the row that were read one by one."""
+        for group in self.coarse:
+            row &= ~group
+        return row
+
+    def cells(self, row: int) -> int:
+        """How many keys or groups of the row are set."""
+        return self.sharp(row).bit_count() + sum(row & group != 0 for group in self.coarse)
 
     @property
     def packed(self) -> bool:
@@ -133,7 +152,7 @@ def self_frame(layout: Layout, row: int, step: int, available: int = 0) -> Frame
         step=step,
         start=start,
         q_len=stop - start,
-        judged=tuple(i for i in range(start, stop) if tokens.document[i] != PAD),
+        judged=tuple(i for i in range(start, stop) if tokens.document[i] != PAD and i not in tokens.unjudged),
         keys=stop,
         query_documents=tokens.document,
         query_positions=tokens.position,
@@ -220,7 +239,7 @@ def _row(frame: Frame, bits: _Bits, reading: Reading, query: int) -> int:
         keep &= ~before if query >= reading.split else before
     if not reading.cached:
         keep &= ~((1 << frame.start) - 1)
-    return keep
+    return frame.saturated(keep) if frame.coarse else keep
 
 
 def _reachable(frame: Frame, bits: _Bits, reading: Reading, query: int) -> int:

@@ -89,13 +89,15 @@ class SoftmaxSpec:
     """What happens to the logits: `softmax(cap * tanh(q.k * scale / cap) + bias, sinks)`.
 
     scale: factor on q.k. softcap: cap on the scaled logits, None for none. sinks: the softmax has an extra learned
-    logit per head, so rows sum to less than one. bias: what is added before softmax.
+    logit per head, so rows sum to less than one. bias: what is added before softmax. before: factor that queries carry
+    already when the attention is called, in types that multiply them first; the whole factor is `scale * before`.
     """
 
     scale: float | None = None
     softcap: float | None = None
     sinks: bool = False
     bias: Bias = Bias.NONE
+    before: float = 1.0
 
 
 #: The fields of a layer that may stand in `AttentionSpec.unknown`.
