@@ -33,12 +33,12 @@ def direction_of(keys: Keys, known: Family) -> Direction:
             return Direction("", why=f"an encoder type with {keys.prefix}is_decoder or is_causal true", decoder=False)
         return Direction("full", f"families.toml: {known.model_type} is an encoder", decoder=False)
     if known.direction == "switched":
-        found = keys.find("is_decoder")
+        found = keys.find(known.switch)
         if found.value is True:
             return decoder_direction(keys, found.source)
         return Direction(
             "full",
-            found.source if found.key else f"families.toml: {known.model_type} without is_decoder",
+            found.source if found.key else f"families.toml: {known.model_type} without {known.switch}",
             decoder=False,
         )
     if known.direction == "causal":

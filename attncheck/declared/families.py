@@ -20,6 +20,7 @@ class Family:
     """Everything known of one model type; see the head of families.toml for the meaning of each field.
 
     direction: "causal", "encoder", "switched", "seq2seq" or "" when no list names the type. unknown: field -> reason.
+    switch: the key that makes a switched type a decoder.
     """
 
     model_type: str
@@ -40,6 +41,7 @@ class Family:
     unbounded: bool = False
     merged_cross: bool = False
     wrapper_decides: bool = False
+    switch: str = "is_decoder"
     listed: bool = False
 
     def sees(self, kind: str) -> str:
@@ -83,9 +85,21 @@ def text_path(model_type: str) -> str | None:
 
 
 def original_format(model_type: str) -> Mapping[str, Any] | None:
-    """How to recognise a repository format that is not transformers' own though it uses its model type."""
-    found: Mapping[str, Any] | None = _data()["original_format"].get(model_type)
-    return found
+    """How to recognise the original LLaVA repositories' format in a file of this model type; None for other types.
+
+    language: model type of the language model, "" where the class decides. native: transformers has the type too.
+    architectures: class -> model type of the language model. marks: keys that only such files have.
+    """
+    data = _data()["original_format"]
+    found = data["types"].get(model_type)
+    if found is None:
+        return None
+    return {"native": False, **found, "architectures": data["architectures"], "marks": tuple(data["marks"]["keys"])}
+
+
+def plain_towers() -> frozenset[str]:
+    """Model types of vision towers whose layers see the whole image."""
+    return frozenset(_data()["vision"]["plain"])
 
 
 def outside_keys(*model_types: str) -> frozenset[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attncheck.declared.families import original_format, text_path
+from attncheck.declared.families import text_path
+from attncheck.declared.original import original
 from attncheck.declared.values import Keys
 from attncheck.semantics.spec import Note
 
@@ -85,24 +86,16 @@ def _disagreements(outer: Keys, inner: Keys) -> Iterator[Note]:
 
 
 def _original_format(level: Level) -> Level | None:
-    """A file of the original LLaVA repositories: transformers builds its default text model and ignores these keys."""
-    known = original_format(level.model_type)
-    raw = level.keys.raw
-    if known is None or isinstance(raw.get("text_config"), Mapping):
+    """A file of the original LLaVA repositories: it describes the language model itself, at its top."""
+    found = original(level.keys.raw) if level.keys.model_type == level.model_type else None
+    if found is None:
         return None
-    written = raw.get("architectures")
-    names = [name for name in written if isinstance(name, str)] if isinstance(written, list) else []
-    text_type = next((known["architectures"][name] for name in names if name in known["architectures"]), None)
-    if text_type is None and not any(mark in raw for mark in known["marks"]):
-        return None
-    text = (
-        f"model_type {level.model_type!r} in the original repository's flat format: transformers builds a default "
-        "text model and ignores these keys; only the original package runs this checkpoint"
-    )
-    note = Note("original-format", text, "model_type")
-    if text_type is None:
-        return Level(Keys(raw), f"{level.model_type}-original", (level.model_type,), (*level.notes, note))
-    return Level(Keys(raw), text_type, (level.model_type,), (*level.notes, note))
+    notes = (*level.notes, Note("original-format", found.text, "model_type"))
+    if not found.language:
+        return Level(Keys(level.keys.raw), f"{level.model_type}-original", (level.model_type,), notes)
+    defaults = level.keys.defaults  # those of transformers' own LLaVA say nothing about the language model
+    own = None if any(_inner(defaults or {})) else defaults
+    return Level(Keys(level.keys.raw, own), found.language, (level.model_type,), notes)
 
 
 def _inner(defaults: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

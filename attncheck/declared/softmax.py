@@ -44,7 +44,8 @@ def softmax_of(keys: Keys, known: Family, heads: Heads, layer: int, windowed: bo
         sources["bias"] = (
             f"config: {keys.prefix}{known.bias_key}" if known.bias_key else f"families.toml: {known.model_type}"
         )
-    spec = SoftmaxSpec(scale, softcap if softcap else None, sinks, bias or Bias.NONE)
+    before = heads.head_dim**-0.5 if known.scale == "prescaled" and heads.head_dim else 1.0
+    spec = SoftmaxSpec(scale, softcap if softcap else None, sinks, bias or Bias.NONE, before)
     return Softmax(spec, frozenset(unknown), sources)
 
 

@@ -97,7 +97,7 @@ def _reasons(
         elif side == part.value:
             reasons[rest] = why
     unless = known.unknown_unless
-    if unless and unless.get("part", part.value) == part.value and keys.find(unless["key"]).value != unless["value"]:
+    if unless and unless.get("part", part.value) == part.value and not _holds(keys, unless):
         reasons["kind"] = unless["why"]
     if not facing.value:
         reasons.setdefault("direction", facing.why)
@@ -106,6 +106,14 @@ def _reasons(
     if window.why and (window.foreign or not kinds.explicit):
         reasons.setdefault("window", window.why)
     return reasons
+
+
+def _holds(keys: Keys, condition: Mapping[str, str]) -> bool:
+    """True when the key of an `unknown_unless` has its `value`, or a number not below that of the key `at_least`."""
+    if "value" in condition:
+        return bool(keys.find(condition["key"]).value == condition["value"])
+    number, least = keys.integer(condition["key"]), keys.integer(condition["at_least"])
+    return number is not None and least is not None and number >= least
 
 
 def _layer(
