@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _CONSTRUCTOR = (
     "softmax_scale",
     "softmax_type",
 )
-_OURS = ("softmax_offset", "deterministic")
+_OURS = ("softmax_offset", "deterministic", "qkv_format")
 #: Read by the constructor: 0 forbids nondeterministic kernels.
 _NONDETERMINISTIC = "NVTE_ALLOW_NONDETERMINISTIC_ALGO"
 _LOGGER = "DotProductAttention"
@@ -83,10 +83,11 @@ def attend(name: str, environment: Mapping[str, str]) -> Attend:
         widths = q.shape[-1] if q.shape[-1] == v.shape[-1] else (q.shape[-1], v.shape[-1])
         build |= {"num_attention_heads": q.shape[1], "kv_channels": widths, "num_gqa_groups": k.shape[1]}
         deterministic = bool(arguments.get("deterministic"))
+        build["qkv_format"] = arguments.get("qkv_format", "bshd")
         key = (tuple(sorted(build.items())), deterministic, q.device)
         if key not in modules:
             with variable(_NONDETERMINISTIC, "0" if deterministic else None):
-                modules[key] = DotProductAttention(qkv_format="bshd", **build)
+                modules[key] = DotProductAttention(**build)
         return modules[key]
 
     def call(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> Tensor:
@@ -101,17 +102,47 @@ def attend(name: str, environment: Mapping[str, str]) -> Attend:
             full = (*(1,) * (4 - bias.dim()), *bias.shape)
             wanted = (full[0], q.shape[1], q.shape[2], k.shape[2])
             rest["core_attention_bias"] = bias.reshape(full).to(q.dtype).expand(wanted).contiguous()
+        laid, back, lengths = layout(arguments, q, k)
         try:
-            output = made(*(tensor.transpose(1, 2).contiguous() for tensor in (q, k, v)), **rest)
+            output = made(*(laid(tensor) for tensor in (q, k, v)), **{**lengths, **rest})
         except ValueError as error:
             if _NO_BACKEND not in str(error):
                 raise
             why = reasons.against(name) or "it gives no reason"
             raise NotImplementedError(f"TransformerEngine drops {name} for this call: {why}") from error
-        heads_apart = output.reshape(q.shape[0], q.shape[2], q.shape[1], v.shape[3])
-        return heads_apart.transpose(1, 2)
+        apart = output.shape[:1] if arguments.get("qkv_format") == "thd" else output.shape[:2]  # heads may be merged
+        return back(output.reshape(*apart, q.shape[1], v.shape[3]))
 
     return call
+
+
+def layout(
+    arguments: Mapping[str, Any], q: Tensor, k: Tensor
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], dict[str, Any]]:
+    """(to TransformerEngine's layout, back from it, cumulative lengths) for `qkv_format`; ours is batch x heads x ...
+
+    Lengths are told where the layout (thd) or the mask type (padding...) wants them; every sequence is full.
+    """
+    kind = arguments.get("qkv_format", "bshd")
+    batch = q.shape[0]
+    lengths: dict[str, Any] = {}
+    if kind == "thd" or "padding" in str(arguments.get("attn_mask_type", "")):
+        import torch
+
+        for name, tensor in (("q", q), ("kv", k)):
+            tokens = tensor.shape[2]
+            steps = torch.arange(batch + 1, dtype=torch.int32, device=q.device) * tokens
+            lengths |= {f"cu_seqlens_{name}": steps, f"max_seqlen_{name}": tokens}
+    if kind == "sbhd":
+        return lambda x: x.permute(2, 0, 1, 3).contiguous(), lambda x: x.permute(1, 2, 0, 3), lengths
+    if kind == "thd":
+        rows = q.shape[2]
+        return (
+            lambda x: x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3]).contiguous(),
+            lambda x: x.reshape(batch, rows, x.shape[-2], x.shape[-1]).transpose(1, 2),
+            lengths,
+        )
+    return lambda x: x.transpose(1, 2).contiguous(), lambda x: x.transpose(1, 2), lengths
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""What a framework makes of a requested attention implementation on this machine, as data."""
+"""What transformers makes of a requested attention implementation on this machine, as data.
+
+The seam of training frameworks, which read settings of their own, is `plugin.py`.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from attncheck.frameworks.flash_kernels import CONTRACTS, KNOWN_SINCE, Fallback,
 from attncheck.frameworks.interface import ClassSupport, Decision, Redirected, Unavailable, Usable
 from attncheck.semantics.observation import Reason, Rejected
 
-FRAMEWORK = "transformers"
+NAME = "transformers"
 
 #: Distribution behind each flash name, and the oldest version transformers takes (`is_flash_attn_2_available`, 5.23).
 FLASH_PACKAGES = {
@@ -117,14 +117,14 @@ def _insisted(support: ClassSupport, environment: Environment, implementation: s
     )
     contract = actual if actual in FLASH_PACKAGES else CONTRACTS.get(actual)
     if actual in FLASH_PACKAGES:
-        missing = _missing(environment, actual)
+        missing = missing_for(environment, actual)
     else:
         missing = _no_kernels(environment, actual, fallback(support.version)) or _no_gpu(environment)
     return Redirected(implementation, actual, (reason, *missing), available=not missing, contract=contract)
 
 
 def _flash(support: ClassSupport, environment: Environment, implementation: str) -> Decision:
-    missing = _missing(environment, implementation)
+    missing = missing_for(environment, implementation)
     if not missing:
         return Usable(implementation)
     rules = fallback(support.version)
@@ -143,8 +143,8 @@ def _flash(support: ClassSupport, environment: Environment, implementation: str)
     return Redirected(implementation, repository, (replaced,), contract=CONTRACTS.get(repository))
 
 
-def _missing(environment: Environment, implementation: str) -> tuple[Reason, ...]:
-    """What this machine lacks for a flash name; transformers raises ImportError for each."""
+def missing_for(environment: Environment, implementation: str) -> tuple[Reason, ...]:
+    """What this machine lacks for a flash name; transformers raises ImportError for each. Empty: it is available."""
     package, oldest = FLASH_PACKAGES[implementation]
     version = environment.version(package)
     reasons: list[Reason] = []
@@ -220,12 +220,12 @@ def settings(
     model = f'"{target}"' if target else "model_id"
     found = [
         Setting(
-            FRAMEWORK,
+            NAME,
             "attn_implementation",
             value,
             f"model = {auto}.from_pretrained({model}, attn_implementation={value})",
         )
     ]
     if not version or parsed(version) >= Version("4.54"):
-        found.append(Setting(FRAMEWORK, "set_attn_implementation", value, f"model.set_attn_implementation({value})"))
+        found.append(Setting(NAME, "set_attn_implementation", value, f"model.set_attn_implementation({value})"))
     return Recommendation(f"use {implementation} in transformers", tuple(found))
