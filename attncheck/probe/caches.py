@@ -9,6 +9,13 @@ import torch
 
 from attncheck.probe.scenario import ENCODER_SEQUENCE, STATIC_LENGTH
 
+#: Class attributes by which a model says that it takes static caches; the second replaced the first in 4.53.
+STATIC_CACHE_FLAGS = ("_supports_static_cache", "_can_compile_fullgraph")
+
+
+class NotFeedable(Exception):
+    """The model cannot be fed the next tokens; the text says why."""
+
 
 def cache_argument(forward_args: frozenset[str]) -> str:
     """What the model calls its cache; state-space models have a name of their own."""
@@ -17,7 +24,14 @@ def cache_argument(forward_args: frozenset[str]) -> str:
 
 
 def static_cache(model: Any, batch: int, device: str, dtype: torch.dtype) -> Any:
-    """An empty static cache of `STATIC_LENGTH` tokens, for encoder-decoders one for each kind of attention."""
+    """An empty static cache of `STATIC_LENGTH` tokens, for encoder-decoders one for each kind of attention.
+
+    Raises NotFeedable before 4.41: there is none in 4.37, and models set theirs up themselves after that.
+    """
+    from transformers import PreTrainedModel
+
+    if not any(hasattr(PreTrainedModel, flag) for flag in STATIC_CACHE_FLAGS):
+        raise NotFeedable("this transformers takes no static cache as an argument (4.41 and later do)")
     from transformers import StaticCache
 
     return _preallocated(StaticCache, model, batch, device, dtype)

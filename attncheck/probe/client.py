@@ -9,20 +9,24 @@ from dataclasses import replace
 from typing import Any
 
 from attncheck.errors import NoVerdictError
+from attncheck.probe.jobs import every_step
 from attncheck.probe.process import Worker, WorkerDied
 from attncheck.probe.protocol import (
+    AskTypes,
     Build,
     ClassFacts,
     Describe,
     Failed,
+    Job,
     NotBuilt,
     Probe,
     Request,
     Started,
+    StepDone,
     TinyInfo,
     UnknownType,
 )
-from attncheck.probe.scenario import scenarios
+from attncheck.probe.scenario import every_scenario
 from attncheck.semantics.observation import Basis, Crashed, NotRun, ScenarioRun
 
 #: Crashes of one implementation after which its remaining scenarios are no longer tried: each costs a new worker.
@@ -60,6 +64,22 @@ class Prober:
         """What transformers knows of the model type. Raises NoVerdictError when it cannot be used at all."""
         facts: ClassFacts | UnknownType = self._single(request, (ClassFacts, UnknownType), "reading the model class")
         return facts
+
+    @property
+    def worker(self) -> Worker:
+        """The process that answers now."""
+        return self._worker
+
+    def renew(self) -> None:
+        """End the worker and start another one, whose imports go on meanwhile; it has no model."""
+        self._worker.close(kill=True)
+        self._build, self._lost = None, ""
+        self._worker = Worker(self._environment)
+
+    def model_types(self) -> tuple[str, ...]:
+        """Every model type of the installed transformers, sorted. Raises NoVerdictError when it cannot be used."""
+        answer: StepDone = self._single(AskTypes(), (StepDone,), "listing the model types")
+        return tuple(answer.outcome)
 
     def build(self, request: Build) -> TinyInfo | NotBuilt:
         """Build the tiny model. Raises NoVerdictError when the worker dies over it."""
@@ -100,6 +120,10 @@ class Prober:
                     yield from self._skipped(request, left, reason)
                     return
 
+    def job(self, job: Job, progress: Callable[[str], None] = lambda _: None) -> Iterator[StepDone]:
+        """Every step of a kernel job, in the process that already has its imports; a death is the step's outcome."""
+        yield from every_step(job, lambda request: self._ask(request, max(self._limit, BUILD_LIMIT)), progress)
+
     def _ready(self) -> bool:
         """Make sure that a worker has the model; False, with `_lost` set, when none can have it again."""
         if self._worker.closed and self._build is not None:
@@ -118,7 +142,7 @@ class Prober:
 
     @staticmethod
     def _without(request: Probe, scenario: str, outcome: Crashed | NotRun) -> ScenarioRun:
-        core = next(known.core for known in scenarios() if known.name == scenario)
+        core = next(known.core for known in every_scenario() if known.name == scenario)
         return ScenarioRun(request.implementation, scenario, "", Basis.MEASURED, outcome, core)
 
     def _single(self, request: Request, kinds: tuple[type[Any], ...], doing: str) -> Any:

@@ -8,16 +8,13 @@ from typing import Any
 
 import torch
 
-from attncheck.probe.caches import cache_argument, generation_cache, static_cache
+from attncheck.probe.caches import NotFeedable, cache_argument, generation_cache, static_cache
+from attncheck.probe.generation import Generated, generate
 from attncheck.probe.scenario import CacheInput, MaskInput, Stack, Subject, Variant
 from attncheck.semantics.layout import PAD, Layout
 
 #: Token ids are drawn from here (exclusive end): tiny vocabularies hold 128 ids, the special ones below 64.
 TOKEN_IDS = (64, 120)
-
-
-class NotFeedable(Exception):
-    """The model cannot be fed the next tokens; the text says why."""
 
 
 class Feeder:
@@ -52,6 +49,39 @@ class Feeder:
                 output = model(**state, **self._step(first, start, stop))
             if stop < layout.length:
                 state = self._continued(state, output, heard)
+
+    def generate(self, model: Any, variant: Variant, begin: Callable[[int], None]) -> Generated:
+        """The variant by the model's own `generate()`; `begin` gets the step number before each forward call.
+
+        Raises NotFeedable where it has none, or where rounding would move what is compared.
+        """
+        if self._dtype not in (torch.float32, torch.float64):
+            raise NotFeedable("outputs with and without a cache are compared in float32 only: --dtype float32")
+        if not callable(getattr(model, "generate", None)):
+            raise NotFeedable(f"{type(model).__name__} has no generate()")
+        layout = variant.main
+        prompt = self._tokens("main", layout)[:, : layout.steps[0][1]]
+        return generate(model, prompt, layout, variant.generate, begin)
+
+    def spill(self, model: Any, variant: Variant) -> float | None:
+        """How far other padding tokens move the outputs of real ones, relative to the largest output.
+
+        Two fillings of ordinary tokens are compared, since some types read positions off the padding id. None where no
+        output runs along the tokens.
+        """
+        layout = variant.main
+        inputs = self.inputs(variant)
+        tokens, real = inputs[self._sliced[0]], real_tokens(layout, self._device).bool()
+        outputs = []
+        for filling in TOKEN_IDS[0], TOKEN_IDS[0] + 1:
+            inputs[self._sliced[0]] = torch.where(real, tokens, min(filling, self._subject.info.vocab_size - 2))
+            with torch.no_grad():
+                outputs.append(_along(model(**inputs), len(layout.rows), layout.length))
+        one, other = outputs
+        if one is None or other is None:
+            return None
+        difference = (one - other)[real].abs().max()
+        return float(difference / one[real].abs().max().clamp_min(torch.finfo(one.dtype).tiny))
 
     def inputs(self, variant: Variant) -> dict[str, Any]:
         """The arguments of one forward call over all tokens, without a cache object."""
@@ -142,6 +172,12 @@ class Feeder:
         """`attention_mask` over the whole sequence: (rows, length), or (rows, 1, length, length)."""
         if variant.mask in (MaskInput.ONES, MaskInput.PADDING):
             return real_tokens(layout, self._device)
+        if variant.mask is MaskInput.INDEX:
+            return torch.tensor(
+                [[document + 1 for document in row.document] for row in layout.rows], device=self._device
+            )
+        if variant.mask is MaskInput.BLOCKS:
+            return self._additive(same_document(layout, self._device))
         keep = torch.tensor(
             [
                 [[row.custom.keeps(i, j) for j in range(layout.length)] for i in range(layout.length)]
@@ -152,9 +188,26 @@ class Feeder:
         )[:, None]
         if variant.mask is MaskInput.BOOLEAN:
             return keep
+        return self._additive(keep)
+
+    def _additive(self, keep: torch.Tensor) -> torch.Tensor:
+        """0 where a key is kept and the dtype's smallest number elsewhere."""
         return torch.zeros(keep.shape, dtype=self._dtype, device=self._device).masked_fill(
             ~keep, torch.finfo(self._dtype).min
         )
+
+
+def same_document(layout: Layout, device: str) -> torch.Tensor:
+    """True for keys of the query's own document up to the query itself; bool of shape (rows, 1, length, length)."""
+    document = torch.tensor([row.document for row in layout.rows], device=device)
+    causal = torch.ones(layout.length, layout.length, dtype=torch.bool, device=device).tril()
+    return ((document[:, None] == document[:, :, None]) & (document != PAD)[:, None] & causal)[:, None]
+
+
+def _along(output: Any, rows: int, length: int) -> torch.Tensor | None:
+    """The first output that has one vector a token."""
+    found = (v for v in output.values() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() == 3)
+    return next((value for value in found if tuple(value.shape[:2]) == (rows, length)), None)
 
 
 def real_tokens(layout: Layout, device: str) -> torch.Tensor:

@@ -38,6 +38,35 @@ class JobsEnded(Exception):
     """The workers were ended from another thread; nothing can be asked any more."""
 
 
+def every_step(
+    job: Job, ask: Callable[[Job], Iterator[object]], progress: Callable[[str], None] = lambda _: None
+) -> Iterator[StepDone]:
+    """Every step's outcome, in order; `ask` gives the answers of a worker, and after a death those of a new one."""
+    left = list(job.steps)
+    crashes = 0
+    while left:
+        current = ""
+        try:
+            for answer in ask(Job(job.name, tuple(left), job.arguments)):
+                if isinstance(answer, Started):
+                    current = answer.scenario
+                    progress(f"{job.name}: {current}")
+                elif isinstance(answer, StepDone):
+                    left.remove(answer.step)
+                    current = ""
+                    yield answer
+                elif isinstance(answer, Failed):
+                    raise WorkerDied(answer.kind, answer.reason)
+            return
+        except WorkerDied as death:
+            crashes += 1
+            yield StepDone(left.pop(0), Crashed(death.kind, death.reason))
+            if crashes >= CRASHES_TOLERATED:
+                reason = f"{job.name} crashed {crashes} times before ({death.reason})"
+                yield from (StepDone(step, NotRun(reason)) for step in left)
+                return
+
+
 class Jobs:
     """Workers for kernel jobs. A context manager: every process is ended with it.
 
@@ -94,30 +123,8 @@ class Jobs:
 
         variables: further environment variables of the process. dynamo: torch.compile must work in it.
         """
-        left = list(job.steps)
-        crashes = 0
-        while left:
-            current = ""
-            try:
-                request = Job(job.name, tuple(left), job.arguments)
-                for answer in self._ask(request, {**({} if dynamo else _NO_DYNAMO), **(variables or {})}):
-                    if isinstance(answer, Started):
-                        current = answer.scenario
-                        progress(f"{job.name}: {current}")
-                    elif isinstance(answer, StepDone):
-                        left.remove(answer.step)
-                        current = ""
-                        yield answer
-                    elif isinstance(answer, Failed):
-                        raise WorkerDied(answer.kind, answer.reason)
-                return
-            except WorkerDied as death:
-                crashes += 1
-                yield StepDone(left.pop(0), Crashed(death.kind, death.reason))
-                if crashes >= CRASHES_TOLERATED:
-                    reason = f"{job.name} crashed {crashes} times before ({death.reason})"
-                    yield from (StepDone(step, NotRun(reason)) for step in left)
-                    return
+        needed = {**({} if dynamo else _NO_DYNAMO), **(variables or {})}
+        yield from every_step(job, lambda request: self._ask(request, needed), progress)
 
     def _ask(self, request: Job, variables: Mapping[str, str]) -> Iterator[object]:
         with contextlib.closing(self._worker(variables).ask(request, self._limit)) as answers:

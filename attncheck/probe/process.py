@@ -70,6 +70,20 @@ class Worker:
         """Process id of the child."""
         return self._process.pid
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that the child holds by itself; 0 once it ended, and where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
+                resident, shared = (int(field) for field in file.read().split()[1:3])
+        except (OSError, ValueError):
+            return 0
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """End the child at once, from any thread; whoever waits for its answers gets WorkerDied."""
+        self._process.kill()
+
     def wait(self, seconds: float) -> bool:
         """True once its imports are done; False when it ends before, or they take longer. It goes on in either case.
 

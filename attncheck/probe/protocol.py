@@ -77,9 +77,10 @@ class TinyInfo:
 
 @dataclass(frozen=True, slots=True)
 class NotBuilt:
-    """No tiny model of this type could be built; reasons say what was tried."""
+    """No tiny model of this type could be built; reasons say what was tried. textless: its class reads no text."""
 
     reasons: tuple[Reason, ...]
+    textless: bool = False
 
 
 # Requests -----------------------------------------------------------------------------------------
@@ -137,7 +138,12 @@ class AskTorch:
     """Ask what the imported torch says of itself: one `StepDone` with the JSON of `torch_trial.state`, then `Done`."""
 
 
-Request = Describe | Build | Probe | Job | AskTorch
+@dataclass(frozen=True, slots=True)
+class AskTypes:
+    """Ask for every model type that the installed transformers knows: one `StepDone` with their names, then `Done`."""
+
+
+Request = Describe | Build | Probe | Job | AskTorch | AskTypes
 
 # Answers ------------------------------------------------------------------------------------------
 

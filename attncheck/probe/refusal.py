@@ -12,6 +12,8 @@ ANNOUNCERS = ("transformers", "torch")
 #: What libraries raise to say that they do not support something. Slips in the code raise the same types without a
 #: `raise` statement, which is how the two are told apart.
 REFUSALS = (ValueError, NotImplementedError, ImportError)
+#: Modules of ours that hand the library's calls on to torch unchanged.
+ONLOOKERS = ("attncheck.probe.reading.operations",)
 
 
 def outcome_of(error: BaseException) -> Rejected | Crashed:
@@ -56,10 +58,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def innermost(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback entry in which the exception was raised."""
-    while traceback is not None and traceback.tb_next is not None:
+    """The traceback entry in which the exception was raised, an onlooker's between the library and torch left out."""
+    last = traceback
+    while traceback is not None:
+        if module_of(traceback) not in ONLOOKERS:
+            last = traceback
         traceback = traceback.tb_next
-    return traceback
+    return last
 
 
 def from_library(frame: TracebackType) -> bool:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from attncheck.declared import oracle
-from attncheck.probe.feeding import Feeder, NotFeedable
+from attncheck.probe.caches import NotFeedable
+from attncheck.probe.feeding import Feeder
 from attncheck.probe.flash import virtual as virtual_flash
+from attncheck.probe.flash.index_mask import index_masks_read
 from attncheck.probe.forward_only import forward_only
+from attncheck.probe.generation import drift
+from attncheck.probe.log_lines import warnings_heard
 from attncheck.probe.protocol import Probe, Started
 from attncheck.probe.randomness import random_state_kept, seed_library_generators
-from attncheck.probe.reading import blackbox, sdpa_kernels
+from attncheck.probe.reading import blackbox, sdpa_kernels, seam
 from attncheck.probe.reading.live import Recorder, attention_probe
 from attncheck.probe.refusal import first_sentence, outcome_of
-from attncheck.probe.scenario import Scenario, Stack, Variant, scenarios
+from attncheck.probe.scenario import MaskInput, Scenario, Stack, Variant, every_scenario
 from attncheck.probe.subject import subject_of
 from attncheck.probe.tiny.build import TinyModel
 from attncheck.semantics.observation import (
     Basis,
+    Beside,
     CallObservation,
     Crashed,
     NotApplicable,
@@ -41,7 +48,7 @@ def run(tiny: TinyModel, request: Probe) -> Iterator[Started | ScenarioRun]:
     A scenario that makes no sense for the model gives one run without a variant. Whatever the library raises becomes
     an outcome. Raises ValueError for a scenario name that does not exist.
     """
-    known = {scenario.name: scenario for scenario in scenarios()}
+    known = {scenario.name: scenario for scenario in every_scenario()}
     if strange := [name for name in request.scenarios if name not in known]:
         raise ValueError(f"unknown scenarios {', '.join(strange)}; there are {', '.join(known)}")
     session = _Session(tiny, request)
@@ -60,7 +67,8 @@ class _Session:
         self._models: dict[tuple[tuple[str, Any], ...], Any] = {}
         declared = oracle.declare(tiny.info.config, tiny.defaults).layers
         self._attends = not declared or any(layer.attends for layer in declared)
-        self._subject = subject_of(tiny.info, tiny.instantiate("eager"), {layer.part for layer in declared})
+        subject = subject_of(tiny.info, tiny.instantiate("eager"), {layer.part for layer in declared})
+        self._subject = replace(subject, implementation=request.implementation)
         self._feeder = Feeder(
             self._subject, device=request.device, dtype=getattr(torch, request.dtype), seed=request.seed
         )
@@ -72,9 +80,13 @@ class _Session:
             yield self._said(scenario, Variant(""), plan)
             return
         for variant in plan:
-            yield self._said(scenario, variant, self._outcome(scenario, variant))
+            with warnings_heard() as lines:
+                outcome = self._outcome(scenario, variant)
+            yield self._said(scenario, variant, outcome, tuple(lines))
 
-    def _said(self, scenario: Scenario, variant: Variant, outcome: Outcome) -> ScenarioRun:
+    def _said(
+        self, scenario: Scenario, variant: Variant, outcome: Outcome, logged: tuple[str, ...] = ()
+    ) -> ScenarioRun:
         return ScenarioRun(
             implementation=self._request.implementation,
             scenario=scenario.name,
@@ -86,6 +98,7 @@ class _Session:
             encoder=variant.encoder,
             truth=variant.truth,
             overrides=variant.overrides,
+            logged=logged,
         )
 
     def _outcome(self, scenario: Scenario, variant: Variant) -> Outcome:
@@ -111,27 +124,51 @@ class _Session:
         return self._models[overrides]
 
     def _observed(self, model: Any, scenario: Scenario, variant: Variant) -> Outcome:
+        """Through the library's attention functions where there are any, else through the operations below them."""
+        ways = (False, True) if seam.exists() else (True,)
+        for below in ways:
+            recorder, called, beside = self._recorded(model, scenario, variant, below)
+            if called is False:
+                return NotRun(f"the model never called the flash kernel under {self._request.implementation}")
+            if recorder.calls or (recorder.reached and not below):
+                found = observed(recorder, self._request.implementation)
+                return replace(found, beside=beside) if isinstance(found, Observed) else found
+        with self._flash(model):
+            return self._around(model, variant, recorder)
+
+    def _recorded(
+        self, model: Any, scenario: Scenario, variant: Variant, below: bool
+    ) -> tuple[Recorder, bool | None, Beside]:
+        """What was read in one run of the variant, whether the flash contract was called (None without one), and what
+        its outputs say beside the readings.
+        """
         request = self._request
-        kernels = ("", *self._kernels()) if variant.kernels and scenario.core else ("",)
         probe = attention_probe(
             model,
             request.implementation,
             fit=variant.fit,
             gradients=variant.gradients,
-            kernels=kernels,
+            kernels=("", *self._kernels()) if variant.kernels and scenario.core else ("",),
             seed=request.seed,
             single=SINGLE.get(self._subject.stack),
+            below=below,
         )
         quick = nullcontext() if variant.gradients else forward_only()
-        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick:
+        index = index_masks_read() if variant.mask is MaskInput.INDEX else nullcontext()
+        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick, index:
+            generated = None
             with probe as recorder:
-                self._feeder.run(model, variant, lambda step: setattr(recorder, "step", step))
-            if flash is not None and not flash.calls:
-                return NotRun(f"the model never called the flash kernel under {request.implementation}")
-            if recorder.reached:
-                return observed(recorder, request.implementation)
-        with self._flash(model):
-            return self._around(model, variant, recorder)
+                begin = functools.partial(setattr, recorder, "step")
+                if variant.generate:
+                    generated = self._feeder.generate(model, variant, begin)
+                else:
+                    self._feeder.run(model, variant, begin)
+            called = None if flash is None else bool(flash.calls)
+            beside = Beside(
+                drift=None if generated is None else drift(model, generated),
+                spill=self._feeder.spill(model, variant) if variant.spill and recorder.calls else None,
+            )
+            return recorder, called, beside
 
     def _around(self, model: Any, variant: Variant, recorder: Recorder) -> Outcome:
         """The black-box reading of a model whose attention cannot be reached."""

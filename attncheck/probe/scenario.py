@@ -37,6 +37,9 @@ class MaskInput(str, Enum):
 
     NONE: nothing. ONES: 2D, all ones. PADDING: 2D, zero for padding. ADDITIVE, BOOLEAN: the rows' `custom` masks, 4D,
     0 or the dtype's smallest number, or True for keep. For encoder-decoders the 4D forms go to the decoder only.
+    BLOCKS: 4D additive, causal inside each document and nothing else (no window), as trainers make it for packed rows.
+    INDEX: 2D, the number of the document from 1, 0 for padding; what unpads flash attention's inputs is then replaced
+    by a function that reads it, as the trainers that feed it do.
     """
 
     NONE = "none"
@@ -44,6 +47,8 @@ class MaskInput(str, Enum):
     PADDING = "padding"
     ADDITIVE = "additive"
     BOOLEAN = "boolean"
+    BLOCKS = "blocks"
+    INDEX = "index"
 
 
 class CacheInput(str, Enum):
@@ -75,7 +80,8 @@ class Subject:
 
     forward_args: argument names of its forward. config: the constructed config as a mapping, class defaults included,
     of the text model for multimodal types. config_types: the declared types of its fields, as text. no_static_cache:
-    the attribute by which the class refuses static caches, empty when it does not.
+    the attribute by which the class refuses static caches, empty when it does not. implementation: under which it is
+    about to run: some trainers feed one differently from another.
     """
 
     info: TinyInfo
@@ -84,6 +90,7 @@ class Subject:
     config: Mapping[str, Any] = field(default_factory=dict)
     config_types: Mapping[str, str] = field(default_factory=dict)
     no_static_cache: str = ""
+    implementation: str = ""
 
     def lay(self, *rows: Row, steps: tuple[tuple[int, int], ...] = (), encoder: tuple[Row, ...] = ()) -> Layouts:
         """The layouts of a run.
@@ -108,7 +115,10 @@ class Variant:
     overrides: config keys the model is built with, dotted for sub-configs; the declared spec is that of the overridden
     config then. forward: further arguments of each forward call. fit: also fit scale, softcap, sinks, bias, head map.
     gradients: also check the backward of each call. kernels: repeat under every kernel that the implementation can
-    pick. truth: False when nothing declares what should happen.
+    pick. truth: False when nothing declares what should happen. generate: the kind of cache by which `generate()` runs
+    it, whose tokens after the prompt are its own and whose outputs are compared with one pass without a cache; "" where
+    the forward calls are made directly. spill: also see whether the contents of padding tokens move the outputs of real
+    ones.
     """
 
     name: str
@@ -123,6 +133,8 @@ class Variant:
     gradients: bool = False
     kernels: bool = False
     truth: bool = True
+    generate: str = ""
+    spill: bool = False
 
     @property
     def main(self) -> Layout:
@@ -140,7 +152,8 @@ Plan = tuple[Variant, ...] | NotApplicable
 class Scenario:
     """A named situation of use. core: anyone may meet it. order: where it stands in tables.
 
-    plan: the variants for a model, or why there are none.
+    plan: the variants for a model, or why there are none. on_request: what only one trainer feeds; it runs when it is
+    named or when that trainer's settings are read.
     """
 
     name: str
@@ -148,10 +161,16 @@ class Scenario:
     core: bool
     order: int
     plan: Callable[[Subject], Plan]
+    on_request: bool = False
 
 
 def scenarios() -> tuple[Scenario, ...]:
-    """Every scenario there is, core first, in table order. Imports no torch."""
+    """Every scenario that runs unasked, core first, in table order. Imports no torch."""
+    return tuple(scenario for scenario in every_scenario() if not scenario.on_request)
+
+
+def every_scenario() -> tuple[Scenario, ...]:
+    """Every scenario there is, those included that run on request only."""
     from attncheck.probe import scenarios as package
 
     return tuple(sorted(plugins(package, "SCENARIO", Scenario), key=lambda scenario: scenario.order))

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Set
 from typing import Any
 
+from attncheck.probe.caches import STATIC_CACHE_FLAGS
 from attncheck.probe.protocol import TinyInfo
 from attncheck.probe.scenario import Stack, Subject
 from attncheck.semantics.spec import Part
@@ -50,7 +51,7 @@ def static_cache_refusal(model_class: Any) -> str:
 
     Up to 4.52 the attribute speaks of static caches; later ones speak of compiling, which a static cache is for.
     """
-    for flag in ("_supports_static_cache", "_can_compile_fullgraph"):
+    for flag in STATIC_CACHE_FLAGS:
         if hasattr(model_class, flag):
             return "" if getattr(model_class, flag) else flag
     return ""

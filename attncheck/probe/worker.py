@@ -18,6 +18,7 @@ from attncheck.probe.protocol import (
     PREAMBLE,
     Answer,
     AskTorch,
+    AskTypes,
     Build,
     Describe,
     Done,
@@ -150,6 +151,10 @@ class Server:
                 from attncheck.probe.torch_trial import state_text
 
                 yield StepDone("torch", state_text())
+            elif isinstance(request, AskTypes):
+                from attncheck.probe.tiny.library import model_types
+
+                yield StepDone("types", model_types())
             else:
                 yield from self._probe(request)
         except DeviceLost as error:

@@ -253,7 +253,19 @@ def test_a_flag_that_is_a_word_is_set_to_one():
     assert ("use_bidirectional_attention", "all") in {pair for r in found.values() for pair in r.overrides}
 
 
-def test_a_model_past_the_interface_is_read_as_a_black_box_in_single_calls():
+def test_a_model_past_the_interface_is_read_by_its_operations():
+    found = runs(tiny("bloom"), "eager", "plain", "left-pad", "decode")
+    for key, entry in found.items():
+        assert isinstance(entry.outcome, Observed), (key, entry.outcome)
+        assert {call.method for call in entry.outcome.calls} == {Method.IDENTITY}
+    plain = found["plain", "no-mask"].outcome
+    assert isinstance(plain, Observed)
+    for mask in (mask for call in plain.calls for mask in call.masks):
+        assert mask.keep.rows == tuple((2 << query) - 1 for query in range(24))
+
+
+def test_a_model_whose_operations_tell_nothing_is_read_as_a_black_box_in_single_calls(monkeypatch):
+    monkeypatch.setattr("attncheck.probe.reading.operations.written_out", lambda frame: None)
     found = runs(tiny("bloom"), "eager", "plain", "decode")
     plain = found["plain", "no-mask"].outcome
     assert isinstance(plain, Observed)

@@ -65,27 +65,35 @@ def installed(implementation: str, model: Any = None) -> Iterator[VirtualFlash]:
     """
     if implementation not in FUNCTIONS:
         raise VirtualFlashUnsupported(f"no flash contract for {implementation!r}, only for {', '.join(FUNCTIONS)}")
-    try:
-        glue = importlib.import_module(_GLUE)
-    except ImportError as error:
-        raise VirtualFlashUnsupported(f"this transformers has no {_GLUE}: {error}") from None
     if implementation not in _known_names():
         raise VirtualFlashUnsupported(f"this transformers does not know {implementation}")
+    glue = _glue()
+    if glue is None and model is None:
+        raise VirtualFlashUnsupported(f"this transformers has no {_GLUE}; its model files have flash code of their own")
     handle = VirtualFlash(implementation)
     functions = _recorded(FUNCTIONS[implementation], handle.calls)
-    names = _seam(glue)(glue, implementation, functions)
+    names = {} if glue is None else _seam(glue)(glue, implementation, functions)
     with ExitStack() as stack:
         for name, value in names.items():
             stack.enter_context(_replaced(glue, name, value))
         _enter_interface(stack, model)
         if model is not None:
-            _enter_classes(stack, model, glue)
+            _enter_classes(stack, model, glue, functions)
         yield handle
 
 
+def _glue() -> ModuleType | None:
+    """The file that all model files share, since 4.43."""
+    try:
+        return importlib.import_module(_GLUE)
+    except ImportError:
+        return None
+
+
 def _known_names() -> set[str]:
-    registry = getattr(importlib.import_module("transformers.modeling_utils"), "ALL_ATTENTION_FUNCTIONS", {})
-    return set(registry.keys())
+    """Before 4.48 there is no registry, and one name that the code spells out."""
+    library = importlib.import_module("transformers.modeling_utils")
+    return set(getattr(library, "ALL_ATTENTION_FUNCTIONS", {"flash_attention_2": None}).keys())
 
 
 def _recorded(functions: Functions, calls: list[FlashCall]) -> Functions:
@@ -123,9 +131,9 @@ def _seam(glue: ModuleType) -> Seam:
         return _lazy_globals
     if hasattr(glue, "flash_attn_2_func") and hasattr(glue, "_flash_supports_window_size"):
         return _numbered_functions
-    if hasattr(glue, "flash_241") and hasattr(glue, "_upad_input"):
+    if hasattr(glue, "_upad_input") and not hasattr(glue, "_lazy_imports"):
         return _imported_functions
-    raise VirtualFlashUnsupported(f"{_GLUE} has none of the known private entry points (4.48 to 5.23)")
+    raise VirtualFlashUnsupported(f"{_GLUE} has none of the known private entry points (4.43 to 5.23)")
 
 
 def _lazy_slots(glue: ModuleType, implementation: str, functions: Functions) -> dict[str, Any]:
@@ -181,7 +189,13 @@ def _numbered_functions(glue: ModuleType, implementation: str, functions: Functi
 
 
 def _imported_functions(glue: ModuleType, implementation: str, functions: Functions) -> dict[str, Any]:
-    """4.48 to 4.52: names that exist only where `import flash_attn` worked."""
+    """4.43 to 4.52: names that exist only where `import flash_attn` worked."""
+    return {**_imported(glue, functions), "flash_241": True}
+
+
+def _imported(module: ModuleType, functions: Functions) -> dict[str, Any]:
+    """What a file holds after `import flash_attn`, and what its questions for the package's version are answered."""
+    asked = [name for name in vars(module) if name.startswith("is_flash_attn_greater_or_equal")]
     return {
         "flash_attn_func": functions.dense,
         "flash_attn_varlen_func": functions.varlen,
@@ -189,8 +203,12 @@ def _imported_functions(glue: ModuleType, implementation: str, functions: Functi
         "pad_input": padding.pad_input,
         "unpad_input": padding.unpad_input,
         "_flash_supports_window_size": True,
-        "flash_241": True,
+        **dict.fromkeys(asked, _yes),
     }
+
+
+def _yes(*_: Any) -> bool:
+    return True
 
 
 def _padding(glue: ModuleType, implementation: str, own: tuple[str, str]) -> tuple[Any, Any]:
@@ -204,7 +222,10 @@ def _padding(glue: ModuleType, implementation: str, own: tuple[str, str]) -> tup
 
 
 def _enter_interface(stack: ExitStack, model: Any) -> None:
-    interface = importlib.import_module(_INTERFACE)
+    try:
+        interface = importlib.import_module(_INTERFACE)
+    except ImportError:  # before 4.48
+        return
     if hasattr(interface, "_use_top_left_mask"):
         # Decided at import from the package's version; True there means "flash-attn older than 2.1".
         stack.enter_context(_replaced(interface, "_use_top_left_mask", False))
@@ -233,8 +254,9 @@ def _has_linear(module: Any) -> bool:
     return any(isinstance(child, torch.nn.Linear) for child in module.modules())
 
 
-def _enter_classes(stack: ExitStack, model: Any, glue: ModuleType) -> None:
+def _enter_classes(stack: ExitStack, model: Any, glue: ModuleType | None, functions: Functions) -> None:
     """Complete the types with one attention class an implementation: the class itself, and what its file imports."""
+    done: set[str] = set()
     for module in model.modules():
         source = sys.modules.get(type(module).__module__)
         flash_class = _flash_class(source, type(module)) if source is not None else None
@@ -242,9 +264,15 @@ def _enter_classes(stack: ExitStack, model: Any, glue: ModuleType) -> None:
             continue
         if type(module) is not flash_class:
             stack.enter_context(_replaced(module, "__class__", flash_class))
-            if not hasattr(module, "_flash_attn_uses_top_left_mask"):
-                stack.enter_context(_replaced(module, "_flash_attn_uses_top_left_mask", False))
-        if not hasattr(source, "_flash_attention_forward"):
+        # Set by constructors from the package's version; True there means "flash-attn older than 2.1", or none.
+        stack.enter_context(_replaced(module, "_flash_attn_uses_top_left_mask", False))
+        if source.__name__ in done:
+            continue
+        done.add(source.__name__)
+        if glue is None:
+            for name, value in _imported(source, functions).items():
+                stack.enter_context(_replaced(source, name, value))
+        elif not hasattr(source, "_flash_attention_forward"):
             # Imported there only where flash-attn is available.
             stack.enter_context(_replaced(source, "_flash_attention_forward", glue._flash_attention_forward))
 

@@ -35,7 +35,7 @@ def launched(call: Callable[[], object]) -> tuple[str, ...]:
 
 
 def of_attention(call: Callable[[], object]) -> tuple[str, ...]:
-    """All that `call` ran for attention: CUDA kernels by name, and torch's operators, which tell even where no name does.
+    """All that `call` ran for attention: CUDA kernels, and torch's operators, which tell even where no name does.
 
     Raises what the call raises.
     """

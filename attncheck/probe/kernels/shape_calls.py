@@ -116,7 +116,7 @@ def spell(setting: Setting) -> Mapping[str, Any]:
         window=shape.window,
         scale=shape.scale,
         softcap=shape.softcap,
-        sinks=_sinks(setting) if shape.sinks else None,
+        sinks=sinks(setting) if shape.sinks else None,
         slopes=_slopes(setting) if shape.alibi else None,
         mask=_mask(setting) if setting.masked else None,
     )
@@ -130,7 +130,8 @@ def _mask(setting: Setting) -> Tensor:
     return sparse.declared(setting.asked, queries, torch.arange(setting.kv_len, device=device))[None, None]
 
 
-def _sinks(setting: Setting) -> Tensor:
+def sinks(setting: Setting) -> Tensor:
+    """One logit a query head."""
     tested = setting.subject
     generator = torch.Generator(tested.device).manual_seed(tested.seed + 1)
     return torch.randn(setting.shape.num_heads, generator=generator, device=tested.device, dtype=tested.dtype)
@@ -161,7 +162,7 @@ def chosen_rows(setting: Setting, output: Tensor) -> rows.Chosen:
     upstream = torch.randn(
         (*output.shape[:2], len(absolute), output.shape[3]), generator=generator, device=device, dtype=output.dtype
     )
-    terms = Terms(_scale(shape), shape.softcap, bias, _sinks(setting) if shape.sinks else None)
+    terms = Terms(_scale(shape), shape.softcap, bias, sinks(setting) if shape.sinks else None)
     return rows.Chosen(
         queries - (setting.kv_len - setting.q_len), sparse.declared(shape, queries, keys), upstream, terms
     )

@@ -95,7 +95,7 @@ def _explicit_mask(tested: Subject, shape: Shape, backward: bool) -> ShapeReadin
         chosen, arguments = spelled(setting)
     except Inexpressible as error:
         return NotRun(f"it takes no mask: {error}")
-    return replace(_read_or_refused(chosen, arguments, backward), variant=EXPLICIT_MASK)
+    return replace(read_or_refused(chosen, arguments, backward), variant=EXPLICIT_MASK)
 
 
 def _expressed(setting: Setting, backward: bool) -> ShapeReading:
@@ -104,11 +104,13 @@ def _expressed(setting: Setting, backward: bool) -> ShapeReading:
         chosen, arguments = spelled(setting)
     except Inexpressible as error:
         return _refused(setting, str(error))
-    return _read_or_refused(chosen, arguments, backward)
+    return read_or_refused(chosen, arguments, backward)
 
 
-def _read_or_refused(setting: Setting, arguments: Mapping[str, Any], backward: bool) -> ShapeReading:
-    """What it does; where it refuses grouped heads beside a mask, what it does with the kv heads repeated."""
+def read_or_refused(setting: Setting, arguments: Mapping[str, Any], backward: bool) -> ShapeReading:
+    """What it does beside the setting's shape, with these arguments of its own; where it refuses grouped heads beside a
+    mask, what it does with the kv heads repeated.
+    """
     reading = _forward_alone(setting, arguments, backward)
     shape = setting.shape
     if reading.outcome is Outcome.READ or not setting.masked or shape.num_kv_heads == shape.num_heads:

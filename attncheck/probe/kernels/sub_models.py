@@ -1,4 +1,4 @@
-"""What runs in each sub-model when attention is asked for in some way: the functions reached, and the kernels launched."""
+"""What runs in each sub-model when attention is asked for in some way: functions reached, kernels launched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -37,19 +37,21 @@ def run(step: str, arguments: Mapping[str, Any]) -> AskedRun:
 
     arguments: asked: step -> `Asked`; reference: the `Asked` whose outputs are compared with; config: raw keys; tower:
     raw keys of a tower that is loaded by itself, None for none; widths: as of `whole`; dtype, device, seed, plugins,
-    trust_remote_code: as of `Probe`. Whatever building raises is let through.
+    trust_remote_code: as of `Probe`; phases: those to run, empty for all and for the comparison of outputs. Whatever
+    building raises is let through.
     """
     for plugin in arguments.get("plugins", ()):
         importlib.import_module(plugin)
     asked: Asked = arguments["asked"][step]
     device, dtype = str(arguments["device"]), str(arguments["dtype"])
+    chosen = frozenset(arguments.get("phases", ()))
     found: list[SubModelRun] = []
     with random_state_kept(torch.device(device)):
         for made, way, base in _models(asked, arguments):
-            outputs = _reference(made, base, dtype, device)
+            outputs = {} if chosen else _reference(made, base, dtype, device)
             with switched(asked.switches):
                 model = made.build(way, dtype, device)
-                found += [_sub_model(made, model, member, way, outputs) for member in made.members(model)]
+                found += [_sub_model(made, model, member, way, outputs, chosen) for member in made.members(model)]
     return AskedRun(asked, tuple(found))
 
 
@@ -69,16 +71,11 @@ def _made(text: str) -> Whole:
     return whole(config, widths, trusted)
 
 
-@functools.lru_cache(maxsize=4)
-def _kept(key: tuple[int, Asked, str, str]) -> dict[str, torch.Tensor]:
-    return {}
-
-
 def _reference(made: Whole, base: Asked, dtype: str, device: str) -> dict[str, torch.Tensor]:
-    """Sub-config key -> output under the reference; computed once."""
-    kept = _kept((id(made), base, dtype, device))
-    if not kept and not base.predicted:  # a reference that cannot run leaves nothing to compare with
-        with switched(base.switches):
+    """Sub-config key -> output under the reference; computed once. What cannot run leaves nothing to compare with."""
+    kept = made.outputs.setdefault((base, dtype, device), {})
+    if not kept and not base.predicted:
+        with suppress(Exception), switched(base.switches):  # its own row says what it raised, not that of another way
             model = made.build(base, dtype, device)
             for member in made.members(model):
                 if prepared := _calls(made, model, member).get(_OUTPUTS):
@@ -88,7 +85,12 @@ def _reference(made: Whole, base: Asked, dtype: str, device: str) -> dict[str, t
 
 
 def _sub_model(
-    made: Whole, model: Any, member: Member, asked: Asked, reference: Mapping[str, torch.Tensor]
+    made: Whole,
+    model: Any,
+    member: Member,
+    asked: Asked,
+    reference: Mapping[str, torch.Tensor],
+    chosen: frozenset[str],
 ) -> SubModelRun:
     requested = asked.for_key(member.key) if made.composite else asked.for_key("")
     config = getattr(member.config, "_attn_implementation", "") or ""
@@ -97,6 +99,7 @@ def _sub_model(
     if asked.predicted:
         missing, calls = "its kernel cannot run here", {}
     outputs = calls.pop(_OUTPUTS, None)
+    calls = {name: call for name, call in calls.items() if not chosen or name in chosen}
     reached, phases = _profiled(model, member, calls)
     deviation = None
     if outputs is not None and member.key in reference:
@@ -159,7 +162,7 @@ def _watched(model: Any, inside: set[int], reached: dict[str, None]) -> Iterator
 
 
 def _calls(made: Whole, model: Any, member: Member) -> dict[str, Prepared]:
-    """Phase -> its call, and `_OUTPUTS` for the one whose result is compared; empty for what nobody knows how to feed."""
+    """Phase -> its call, and `_OUTPUTS` for the one whose result is compared; empty for what cannot be fed."""
     if member.plain:
         return _tower_calls(member)
     if member.key not in ("", "text_config"):
@@ -203,7 +206,7 @@ def _text_calls(made: Whole, model: Any) -> dict[str, Prepared]:
 
 
 def _decoding(model: Any, tokens: torch.Tensor) -> Callable[[], Any]:
-    """One decoded token; the prompt is run first, out of the profiler's sight, and each repetition gets the cache anew."""
+    """One decoded token. The prompt is run first, out of the profiler's sight; each repetition gets its cache anew."""
     cache = model(input_ids=tokens[:, :-1], use_cache=True).past_key_values
     return lambda: model(input_ids=tokens[:, -1:], past_key_values=copy.deepcopy(cache), use_cache=True)
 

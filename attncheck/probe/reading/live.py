@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from attncheck.probe.randomness import random_state_kept
-from attncheck.probe.reading import flex_masks, kernel, logits, sdpa_kernels, seam
+from attncheck.probe.reading import flex_masks, kernel, logits, operations, sdpa_kernels, seam
+from attncheck.probe.reading.computation import Found
 from attncheck.probe.reading.place import Places
 from attncheck.probe.reading.replay import Replay
 from attncheck.probe.reading.requested import MaskReader, requested
@@ -68,6 +69,7 @@ def attention_probe(
     kernels: tuple[str, ...] = ("",),
     seed: int = 0,
     single: Part | None = None,
+    below: bool = False,
 ) -> Iterator[Recorder]:
     """Read every attention call that `model` makes inside the context; the model's own results stay untouched.
 
@@ -75,14 +77,16 @@ def attention_probe(
     replacement shows in `Recorder.used`. fit: also read scale, softcap, sinks, bias and head map. gradients: also check
     the backward (implies the fit). kernels: kernels below sdpa to read besides the one it picks itself (""), out of
     `sdpa_kernels.NAMES`; one that refuses is noted in `refusals`. single: the part of a model with one stack, see
-    `Places`. Attention functions and random state are put back at the end. A call that cannot be repeated is noted in
+    `Places`. below: watch the operations below the attention modules instead of functions, for models that call none.
+    Attention functions and random state are put back at the end. A call that cannot be repeated is noted in
     `failures` and never breaks the forward pass.
     """
     recorder = Recorder()
     places = Places(model, single)
     recorder._begin = places.begin_step
     session = _Session(recorder, places, fit or gradients, gradients, kernels, seed)
-    with places.watching(model), seam.replaced(model, session.stand_in):
+    way = operations.watched(model, session.found, recorder.fail) if below else seam.replaced(model, session.stand_in)
+    with places.watching(model), way:
         yield recorder
     if recorder.reached == 0:
         recorder.fail(f"no attention call of {type(model).__name__} under {implementation} went through the interface")
@@ -117,7 +121,7 @@ class _Session:
             try:
                 with flex_masks.evaluated_once(name):
                     output = function(module, query, key, value, *mask, *rest, **kwargs)
-                    given = query, key, value, mask, rest, _loud(kwargs), self.seed, self.made
+                    given = query, key, value, mask, rest, loud(kwargs), self.seed, self.made
                     replay = Replay(function, module, *given, any_width=flex_masks.any_value_width(name))
                     self._read(name, replay, output)
             finally:
@@ -126,13 +130,32 @@ class _Session:
 
         return watched
 
+    def found(self, call: Found) -> None:
+        """Read a computation that was seen among the operations of a module."""
+        self.recorder.reached += 1
+        self.recorder.used.add(call.name)
+        replay = Replay(
+            call.function,
+            call.module,
+            call.query,
+            call.key,
+            call.value,
+            given_mask=() if call.mask is None else (call.mask,),
+            rest=(),
+            kwargs=call.arguments,
+            seed=self.seed,
+            made=self.made,
+            any_width=call.wide,
+        )
+        self._read(call.name, replay, call.output)
+
     def _read(self, name: str, replay: Replay, output: Any) -> None:
         module = type(replay.module).__name__
         part, layer = self.places.of(replay.module)
         try:
             with random_state_kept(replay.query.device), torch.no_grad():
                 asked = requested(replay.module, replay.query, replay.key, replay.mask, replay.kwargs, self.reader)
-                broken = _broken(replay, output)
+                broken = rows_broken(replay, output)
                 for chosen in self.kernels if name == "sdpa" else ("",):
                     try:
                         with sdpa_kernels.forced(chosen):
@@ -196,13 +219,13 @@ class _Session:
             self.recorder.launched |= dict.fromkeys((chosen, kernel_name) for kernel_name in replay.launched())
 
 
-def _loud(kwargs: dict[str, Any]) -> dict[str, Any]:
+def loud(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments for repeated calls: as passed, but for a learned bias too faint to be seen."""
     bias = kwargs.get("position_bias")
     return {**kwargs, "position_bias": logits.widened(bias)} if isinstance(bias, torch.Tensor) else kwargs
 
 
-def _broken(replay: Replay, output: Any) -> tuple[tuple[int, int], ...]:
+def rows_broken(replay: Replay, output: Any) -> tuple[tuple[int, int], ...]:
     """Rows that the model's own call broke, its inputs being sound."""
     result = output[0] if isinstance(output, tuple) else output
     if bool(result.isfinite().all()) or not all(

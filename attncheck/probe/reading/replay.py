@@ -29,7 +29,8 @@ class Replay:
     function: the real attention function. query, key, value: as passed (batch x heads x tokens x width); they give
     shapes, layout, dtype and device. given_mask: the mask argument, or
     nothing. rest, kwargs: the other arguments. seed: of synthetic inputs. made: those made so far, shared by the calls
-    of a probe. any_width: values may be wider than the call's own, so that one repetition reads all keys.
+    of a probe. any_width: values may be wider than the call's own, so that one repetition reads all keys. dtype: in
+    which the function really computes, where that is not the one of its inputs (autocast).
     """
 
     function: Callable[..., Any]
@@ -43,6 +44,7 @@ class Replay:
     seed: int
     made: dict[Any, Any] = field(default_factory=dict)
     any_width: bool = False
+    dtype: torch.dtype | None = None
 
     @property
     def mask(self) -> Any:
@@ -104,6 +106,7 @@ class Replay:
 
     def fit(self, plain: Tensor, empty: Tensor | None) -> tuple[SoftmaxObservation | None, float]:
         """The softmax terms, `plain` being `spread_matrix()`, and the share of cells that differ between readings."""
+        dtype = self.dtype or self.query.dtype
         found = kernel.head_map(self.silent, *self.flat_inputs(), self.value)
         kv_heads = found or interleaved(self.query.shape[1], self.key.shape[1])
         first = scalars.Reading(_dots(*self.spread_inputs(), kv_heads), plain.double())
@@ -112,7 +115,7 @@ class Replay:
             bias=additive_bias(self.mask, self.kwargs, self.key),
             sinks=given_sinks(self.module, self.kwargs),
             rows=self.judged(plain, empty),
-            smallest=torch.finfo(self.query.dtype).smallest_normal * torch.finfo(self.query.dtype).eps,
+            smallest=torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps,
         )
         begun = scalars.start(first, known)
         scale = self._near(begun.scale)
@@ -120,7 +123,7 @@ class Replay:
         raised = self._probability(*lifted)
         known = replace(known, lift=RAISED / scale, rows=known.rows & self.judged(raised, empty))
         second = scalars.Reading(_dots(*lifted, kv_heads), raised.double())
-        limits = tolerances(str(self.query.dtype).removeprefix("torch."))
+        limits = tolerances(str(dtype).removeprefix("torch."))
         return scalars.fit(first, second, begun, known, limits, found), _unstable(plain, raised, known.rows)
 
     def gradient(self, matrix: Tensor, terms: SoftmaxObservation, empty: Tensor | None) -> GradientObservation:

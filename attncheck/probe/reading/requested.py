@@ -15,6 +15,8 @@ from attncheck.semantics.observation import Requested
 #: A finite entry of an additive mask below this forbids its key. Libraries write -inf, the dtype's smallest number
 #: or, in old versions, -10000; a real bias on a short sequence stays far above.
 FORBIDS = -5000.0
+#: Argument under which `Requested.prescaled` travels; no attention function has it.
+PRESCALED = "attncheck_prescaled"
 
 
 class MaskReader:
@@ -68,6 +70,7 @@ def requested(
         sinks=given_sinks(module, kwargs) is not None,
         position_bias=kwargs.get("position_bias") is not None,
         dropout=0.0 if module.training else _number(kwargs.get("dropout")) or 0.0,
+        prescaled=_number(kwargs.get(PRESCALED)),
     )
 
 

@@ -19,6 +19,13 @@ Function = Callable[..., Any]
 EAGER_SUFFIX = "eager_attention_forward"
 
 
+def exists() -> bool:
+    """True where the installed transformers looks attention functions up by name: from 4.48 on."""
+    import transformers.modeling_utils as library
+
+    return hasattr(library, "ALL_ATTENTION_FUNCTIONS")
+
+
 @contextmanager
 def replaced(model: Any, stand_in: Callable[[str, Function], Function]) -> Iterator[None]:
     """Replace every attention function the model may reach by `stand_in(implementation, function)`, and put all back.

@@ -7,7 +7,7 @@ from attncheck.probe.scenario import MaskInput, Plan, Scenario, Subject, Variant
 
 def plan(subject: Subject) -> Plan:
     """The padding mask alone, as plain calls pass it; `decode` has the prompt with the position_ids of `generate()`."""
-    return (Variant("mask", **padded_rows(subject, "left"), mask=MaskInput.PADDING, kernels=True),)
+    return (Variant("mask", **padded_rows(subject, "left"), mask=MaskInput.PADDING, spill=True, kernels=True),)
 
 
 SCENARIO = Scenario("left-pad", "a batch padded on the left, as for generation", core=True, order=1, plan=plan)

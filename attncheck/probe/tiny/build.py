@@ -102,11 +102,21 @@ def build(config: Mapping[str, Any], *, trust_remote_code: bool = False) -> Tiny
         found = target.find(config, trust_remote_code)
     except (library.UnknownModelType, target.NoModelClass, ImportError) as error:
         return NotBuilt((Reason(_text(error)),))
+    if text := _reads_no_text(found.model_class):
+        return NotBuilt((Reason(text),), textless=True)
     reasons: dict[str, list[str]] = {}
     built = _climb(found, shrink_rules.LADDER, reasons)
     for kind, model_class in () if built else found.alternatives:
         built = built or _climb(replace(found, kind=kind, model_class=model_class), shrink_rules.LADDER[:1], reasons)
     return built or NotBuilt(tuple(Reason(text, limit="; ".join(tried)) for text, tried in reasons.items()))
+
+
+def _reads_no_text(model_class: Any) -> str:
+    """Why a class cannot be fed tokens, by the arguments of its forward; "" when it can, or does not say."""
+    named = [name for name in forward_arguments(model_class) if name not in ("args", "kwargs", "input")]
+    if not named or "input_ids" in named:
+        return ""
+    return f"{model_class.__name__} reads no text: its forward takes {', '.join(named[:3])}, and no input_ids"
 
 
 def _climb(

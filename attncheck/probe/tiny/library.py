@@ -202,11 +202,16 @@ def make_config(cls: Any, config: Config) -> Any:
 
 def model_class(model_type: str, kind: str) -> Any:
     """The model class that transformers maps this type to for a kind of head, or None. Raises ImportError."""
+    return mapped_class(model_type, dict(_MAPPINGS)[kind])
+
+
+def mapped_class(model_type: str, mappings: tuple[str, ...]) -> Any:
+    """The class that the first of these mappings of transformers has for this type, or None. Raises ImportError."""
     import transformers
     from transformers.models.auto import configuration_auto, modeling_auto
 
-    for names in dict(_MAPPINGS)[kind]:
-        entry = getattr(modeling_auto, names).get(model_type)
+    for names in mappings:
+        entry = getattr(modeling_auto, names, {}).get(model_type)
         if entry is None:
             continue
         name = entry if isinstance(entry, str) else entry[0]

@@ -6,9 +6,10 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from attncheck.declared.original import Original, original
 from attncheck.probe.tiny import library
 from attncheck.probe.tiny.library import Config, UnknownModelType
 
@@ -47,6 +48,8 @@ def find(config: Config, trust_remote_code: bool = False) -> Target:
     model_type = str(config.get("model_type") or "")
     if not model_type:
         raise UnknownModelType("the config has no model_type")
+    if (other := original(config)) is not None:
+        return _language_model(config, other)
     try:
         top = library.config_class(model_type)
     except UnknownModelType:
@@ -55,6 +58,17 @@ def find(config: Config, trust_remote_code: bool = False) -> Target:
     level = {**level, **_filled_in(level, cls)}
     kind, model = _model(cls, level, top, model_type, bool(path))
     return Target(model_type, level, cls, model, top, kind, path, library.defaults(cls, level))
+
+
+def _language_model(config: Config, found: Original) -> Target:
+    """The language model of an original LLaVA file: its class adds an image projector and leaves attention alone."""
+    if not found.language:
+        raise NoModelClass(
+            "a file in the original LLaVA format that names no class, so that its language model is not known; "
+            "expected architectures such as LlavaLlamaForCausalLM"
+        )
+    level = {key: value for key, value in config.items() if key != "architectures"} | {"model_type": found.language}
+    return replace(find(level), model_type=found.model_type)
 
 
 def _filled_in(level: Config, cls: Any) -> dict[str, Config]:
