@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from attncheck.checks import gradients
 from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
-from attncheck.checks.views import is_measure, real_layers, uncovered, unseen
+from attncheck.checks.views import fed, is_measure, real_layers, uncovered, unseen
 from attncheck.semantics.layer_masks import comparable
 from attncheck.semantics.observation import (
     Basis,
@@ -40,6 +41,7 @@ def cells(inputs: Inputs, seen: Sequence[View], issues: Mapping[int, Sequence[Is
             found += [
                 Cell(run.implementation, run.scenario, run.variant, part, layers, Verdict.NOT_RUN, None, reason=alone)
                 for part, layers in missing.items()
+                if fed(run, part)
             ]
         else:
             verdict, reason = _without_observation(run)
@@ -80,6 +82,8 @@ def _why_unseen(spec: AttentionSpec, run: ScenarioRun, seen: Sequence[View], inp
     why = f": {failures[0]}" if failures else ""
     if all(view.part is not spec.part for view in seen):
         return f"no attention call of the {spec.part.value} could be read{why}"
+    if inputs.live:
+        return f"no attention call of these layers was read{why}"
     return f"{spec.part.value} layer {spec.layer} of the tiny model made no attention call that could be read{why}"
 
 
@@ -110,10 +114,13 @@ def _judge(view: View, issues: Sequence[Issue]) -> tuple[Verdict, str | None, st
 def _unread(view: View) -> str:
     """Why what was read is not enough to call the layer right; "" when it is."""
     steps = len(view.layout.steps)
-    if missing := [str(step) for step in range(steps) if step not in view.masks.steps]:
+    if missing := [str(step) for step in range(view.layout.before, steps) if step not in view.masks.steps]:
         return f"forward call {', '.join(missing)} of {steps} (from 0) could not be read{_why(view)}"
-    if view.run.scenario == "gradients" and any(call.gradient is None for call in view.calls):
-        return f"the backward of the call could not be read{_why(view)}"
+    if view.run.scenario == "gradients":
+        if any(call.gradient is None for call in view.calls):
+            return f"the backward of the call could not be read{_why(view)}"
+        if any(gradients.lacks_terms(view, call) for call in view.calls):
+            return "the backward cannot be judged: a term of the softmax is not known"
     return ""
 
 

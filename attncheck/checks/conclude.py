@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attncheck.checks import recommend, reproduction, severity, status
+from attncheck.checks import own_calls, recommend, reproduction, severity, status, without
 from attncheck.checks.cells import cells
+from attncheck.checks.framework import of_what_runs
 from attncheck.checks.interface import Case, Conclusion, Inputs, Issue, View
 from attncheck.checks.registry import code_of, groups
 from attncheck.checks.views import views
@@ -20,12 +21,12 @@ def evaluate(inputs: Inputs) -> Conclusion:
     """Everything the checks can say about the runs. Runs no kernel and imports no torch."""
     seen = views(inputs)
     issues: dict[int, list[Issue]] = {id(view): judged(view, inputs) for view in seen}
-    matrix = cells(inputs, seen, issues)
+    matrix = [*cells(inputs, seen, issues), *own_calls.cells(inputs)]
     findings = grouped([issue for view in seen for issue in issues[id(view)]], inputs)
     for group in groups():
         if group.conclude is not None:
             findings += group.conclude(Case(inputs, seen, tuple(findings)))
-    statuses = status.implementations(inputs, findings, matrix)
+    statuses = (*status.implementations(inputs, findings, matrix), *own_calls.implementations(inputs, findings))
     ranking = recommend.ranked(inputs, findings, statuses, matrix)
     findings = [
         replace(
@@ -35,8 +36,11 @@ def evaluate(inputs: Inputs) -> Conclusion:
         )
         for finding in findings
     ]
+    findings = of_what_runs(findings, inputs)
     findings.sort(key=lambda finding: -finding.severity.rank)
-    return Conclusion(statuses, tuple(matrix), tuple(findings), recommend.recommended(inputs, findings, ranking))
+    best = without.recommended(inputs, findings, recommend.recommended(inputs, findings, ranking))
+    best = best if inputs.own is None else own_calls.recommended(inputs, findings)
+    return Conclusion(statuses, tuple(matrix), tuple(findings), best)
 
 
 def judged(view: View, inputs: Inputs) -> list[Issue]:

@@ -1,10 +1,10 @@
-"""known_defects.toml as objects, and which of them the versions and GPUs of a machine match."""
+"""The files of known defects as objects, and which of them the versions and GPUs of a machine match."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,6 +22,8 @@ else:
 
 #: Stands in `versions` for the cuDNN that torch loads, whose distribution has a name of its own for every CUDA.
 CUDNN = "cudnn"
+#: The files, in the order of reports.
+FILES = ("known_defects.toml", "known_transformers.toml")
 Capability = tuple[int, int]
 
 
@@ -40,8 +42,20 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What `compare` must be asked to show the defect; variant: "" for any. blind: release -> why it cannot show there."""
+
+    target: str
+    scenario: str
+    implementation: str
+    set: tuple[str, ...] = ()
+    variant: str = ""
+    blind: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Defect:
-    """One entry; the head of known_defects.toml says what each field means.
+    """One entry; the heads of the files say what each field means.
 
     versions: library -> alternatives of which one must hold. gpu: lowest and highest compute capability, None = no GPU
     is needed. told_by: (slug of the rule that finds it by looking, the field of `Machine` which that rule reads).
@@ -66,6 +80,9 @@ class Defect:
     models: tuple[str, ...] = ()
     implementations: tuple[str, ...] = ()
     slugs: tuple[str, ...] = ()
+    fixed: str = ""
+    needs: str = ""
+    check: Check | None = None
 
     def matches(self, installed: Mapping[str, str], gpus: Sequence[Capability] = ()) -> bool:
         """True when every condition on versions and GPUs holds. installed: library -> version, absent ones left out."""
@@ -111,10 +128,10 @@ def installed(environment: Environment, cudnn: str = "") -> dict[str, str]:
 @cache
 def table() -> tuple[Defect, ...]:
     """Every entry. Raises ValueError or KeyError for a file that does not follow its own rules."""
-    text = files("attncheck.checks").joinpath("known_defects.toml").read_text(encoding="utf-8")
-    entries = tuple(_defect(raw) for raw in tomllib.loads(text)["defect"])
+    texts = [files("attncheck.checks").joinpath(name).read_text(encoding="utf-8") for name in FILES]
+    entries = tuple(_defect(raw) for text in texts for raw in tomllib.loads(text)["defect"])
     if len({entry.id for entry in entries}) != len(entries):
-        raise ValueError("known_defects.toml: two entries share an id")
+        raise ValueError(f"{' and '.join(FILES)}: two entries share an id")
     return entries
 
 
@@ -143,7 +160,14 @@ def _defect(raw: Mapping[str, Any]) -> Defect:
         models=tuple(raw.get("models", ())),
         implementations=tuple(raw.get("implementations", ())),
         slugs=tuple(raw.get("slugs", ())),
+        fixed=raw.get("fixed", ""),
+        needs=raw.get("needs", ""),
+        check=None if "check" not in raw else _check(raw["check"]),
     )
+
+
+def _check(raw: Mapping[str, Any]) -> Check:
+    return Check(**{**raw, "set": tuple(raw.get("set", ()))})
 
 
 def _confirmation(raw: Mapping[str, str]) -> Confirmation:

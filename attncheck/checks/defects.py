@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from attncheck.checks.defect_table import CUDNN, Confirmation, Defect, installed, table
-from attncheck.checks.interface import Case, RuleGroup
+from attncheck.checks.interface import Case, Inputs, RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
 from attncheck.semantics.convention import Ability, Convention, Outcome
-from attncheck.semantics.observation import Basis
+from attncheck.semantics.observation import Basis, Observed
 
 KNOWN_BAD_VERSION = Rule(
     "ATC840",
@@ -20,10 +20,15 @@ KNOWN_BAD_VERSION = Rule(
     "Some of these give wrong numbers without any error; a version printout does not tell.",
     "Static: versions and GPUs are matched with a table of defects with their threads. Where a probe of the same run "
     "can decide, it does: seen here, the finding is measured and may become an error; not seen here, it stays as a note "
-    "that says so. A match alone is never an error.",
+    "that says so. A match alone is never an error. In `compare` an entry is told beside the finding that it explains, "
+    "with the release that mends it, and where nothing could be measured.",
     "Paste the setting of the finding, or upgrade past the range.",
     ("pytorch#193893", "pytorch#196678", "flashinfer#4270", "transformers#39408", "TransformerEngine#1197"),
 )
+
+
+#: What `needs` of an entry may name besides a scenario: what a checkpoint declares.
+DECLARED = ("", "window", "softcap")
 
 
 def known(machine: Machine) -> Iterator[Finding]:
@@ -153,10 +158,10 @@ def _finding(defect: Defect, libraries: dict[str, str], read: Ability | Conventi
 
 
 def explain_mismatches(case: Case) -> Iterator[Finding]:
-    """For `compare`: the entry that explains an error just measured or predicted, as a note with its remedy.
+    """For `compare`: the entry that explains an error just measured or predicted, and one that nothing could decide.
 
-    Nothing is said about what no probe of this run found wrong, whatever the versions are, nor about traps in features
-    that nobody asked for.
+    Nothing is said about what a probe of this run found right, whatever the versions are, nor about traps in features
+    that nobody asked for. What was measured is not repeated: the note adds the release that mends it.
     """
     libraries = {name: version for name, version in case.inputs.versions.items() if version is not None}
     wrong = [f for f in case.findings if f.severity is Severity.ERROR and f.basis is not Basis.STATIC]
@@ -165,6 +170,52 @@ def explain_mismatches(case: Case) -> Iterator[Finding]:
         # What a flash implementation needs may be absent where its contract alone was tried.
         if shown and defect.matches(libraries | dict.fromkeys(defect.one_of, "0")):
             yield _explanation(defect, shown, libraries)
+        elif (names := _undecided(defect, case.inputs)) and defect.matches(
+            libraries | dict.fromkeys(defect.one_of, "0")
+        ):
+            yield _unmeasured(defect, names, libraries)
+
+
+def _undecided(defect: Defect, inputs: Inputs) -> list[str]:
+    """The implementations under which the model would meet the defect, and of which nothing was read."""
+    real = inputs.real
+    if not defect.slugs or (defect.models and real.model_type not in defect.models):
+        return []
+    meets = {
+        "": True,
+        "window": any(layer.mask.window.bounded for layer in real.layers),
+        "softcap": any(layer.softmax.softcap is not None for layer in real.layers),
+    }
+    if not meets.get(defect.needs, inputs.options.asked(defect.needs)):
+        return []
+    read = {run.implementation for run in inputs.runs if isinstance(run.outcome, Observed)}
+    asked = [name for name in defect.implementations if name in inputs.implementations and name not in inputs.refused]
+    return [name for name in asked if name not in read]
+
+
+def _unmeasured(defect: Defect, names: Sequence[str], libraries: dict[str, str]) -> Finding:
+    """One note on a defect that nothing of this run could decide. names: at least one implementation."""
+    versions = ", ".join(f"{name} {libraries[name]}" for name in defect.versions)
+    where = f"{defect.title} ({', '.join(defect.threads)})"
+    return Finding(
+        KNOWN_BAD_VERSION.code,
+        KNOWN_BAD_VERSION.slug,
+        Severity.NOTE,
+        f"{versions} matches a known defect, and nothing was measured under {', '.join(names)}: {where}. "
+        f"It takes {defect.condition}; then: {defect.effect}; {_mended(defect)}",
+        Basis.STATIC,
+        implementation=names[0] if len(names) == 1 else None,
+        evidence=Evidence(requested=versions, effective=defect.effect, figures={"entry": defect.id}),
+        reproduction=defect.command,
+        recommendations=(defect.workaround,),
+        headline=f"{versions} matches a known defect, nothing was measured: {defect.title} ({defect.threads[0]})",
+    )
+
+
+def _mended(defect: Defect) -> str:
+    """What is known of a release without the defect."""
+    library = next(iter(defect.versions))
+    return f"fixed in {library} {defect.fixed}" if defect.fixed else f"no release of {library} is known to mend it"
 
 
 def _explains(defect: Defect, finding: Finding, model_type: str) -> bool:
@@ -172,6 +223,7 @@ def _explains(defect: Defect, finding: Finding, model_type: str) -> bool:
         finding.slug in defect.slugs
         and finding.implementation in defect.implementations
         and (not defect.models or model_type in defect.models)
+        and (defect.needs in DECLARED or finding.scenario.startswith(defect.needs))
     )
 
 
@@ -185,12 +237,12 @@ def _explanation(defect: Defect, shown: Sequence[Finding], libraries: dict[str, 
         KNOWN_BAD_VERSION.slug,
         Severity.NOTE,
         f"{versions} matches a known defect that shows as {slugs} under {', '.join(names)}: {defect.title} "
-        f"({', '.join(defect.threads)}). It takes {defect.condition}",
+        f"({', '.join(defect.threads)}). It takes {defect.condition}; known: {_mended(defect)}",
         Basis.STATIC,
         implementation=names[0] if len(names) == 1 else None,
         evidence=Evidence(requested=versions, effective=defect.effect, figures={"entry": defect.id}),
         recommendations=(defect.workaround,),
-        headline=f"{versions} matches a known defect: {defect.title} ({defect.threads[0]})",
+        headline=f"{versions} matches a known defect, {_mended(defect)}: {defect.title} ({defect.threads[0]})",
     )
 
 

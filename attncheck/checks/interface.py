@@ -8,13 +8,16 @@ from typing import Any
 
 from attncheck.checks.machine import MachineCheck
 from attncheck.findings import Evidence, Finding, Recommendation, Rule
+from attncheck.frameworks.plugin import Resolution
 from attncheck.semantics.difference import Difference
 from attncheck.semantics.layer_masks import LayerMasks
 from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Reason, Rejected, ScenarioRun
 from attncheck.semantics.shape import ShapeReading
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part
+from attncheck.semantics.sub_models import AskedRun, WithoutFlash
 from attncheck.semantics.tolerances import Tolerances, tolerances
+from attncheck.semantics.written import OwnCalls
 from attncheck.verdicts import Cell, Implementation, Recommended
 
 Overrides = tuple[tuple[str, Any], ...]
@@ -57,6 +60,9 @@ class Inputs:
     would quietly run instead, why). tiny_config: raw keys of the tiny model, for snippets; model_class: its class.
     vocab_size: of the tiny model. settings: what to paste to get an implementation. versions: of the installed libraries
     in whose code known defects lie; None for an absent one. shapes: what kernels do at the checkpoint's true sizes.
+    sub_models: what each sub-model runs when attention is asked for in some way. without: the answer to `--without`.
+    live: the model itself was probed (`tiny` is `real`), so that a layer stands for itself alone. framework: what a
+    training framework's settings resolve to, None where none was named. own: kernel calls that it makes itself.
     """
 
     target: str
@@ -76,6 +82,11 @@ class Inputs:
     options: Options = Options()
     versions: Mapping[str, str | None] = field(default_factory=dict)
     shapes: Sequence[ShapeReading] = ()
+    live: bool = False
+    sub_models: Sequence[AskedRun] = ()
+    without: WithoutFlash | None = None
+    framework: Resolution | None = None
+    own: OwnCalls | None = None
 
     @property
     def seq_len(self) -> int | None:

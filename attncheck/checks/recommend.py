@@ -47,6 +47,8 @@ def ranked(
             continue
         if entry.name in refusing:  # the tiny model's sizes are not the checkpoint's
             continue
+        if inputs.framework is not None and entry.name not in (*inputs.framework.offers, inputs.framework.runs):
+            continue  # it cannot be told to use it
         wrong = any(f.implementation == entry.name and f.severity is Severity.ERROR for f in findings)
         cells = [cell for cell in matrix if cell.implementation == entry.name and cell.verdict in _JUDGED]
         if all(cell.verdict is Verdict.NOT_APPLICABLE for cell in cells):
@@ -87,7 +89,11 @@ def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[R
             f"wrong in the fewest scenarios, but wrong in {', '.join(wrong[best.name])}: follow the findings' advice there"
         ]
     elif best.right:
-        where = "the scenarios asked for" if inputs.options.scenarios else f"all scenarios of {use}"
+        where = (
+            "the scenarios asked for"
+            if inputs.options.scenarios and inputs.framework is None
+            else f"all scenarios of {use}"
+        )
         words = [f"{best.basis.value} right in {where}"]
     else:
         words = [f"no error in what was {best.basis.value}"]
@@ -116,7 +122,7 @@ def for_finding(
     """A way around with the same implementation where one was seen to work, then another implementation, else the rule's own."""
     if finding.severity is Severity.NOTE or finding.implementation is None:
         return ()
-    found = []
+    found = list(inputs.framework.remedies.get(finding.scenario, ())) if inputs.framework is not None else []
     if (around := _around(finding, findings, inputs)) is not None:
         found.append(around)
     for rank in ranking:

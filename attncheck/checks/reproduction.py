@@ -102,7 +102,7 @@ def _can_snippet(issue: Issue, inputs: Inputs) -> bool:
         and view.run.scenario in _SCENARIOS
         and not view.kernel
         and one_stack
-        and view.part is not Part.CROSS
+        and view.part not in (Part.CROSS, Part.VISION)
         and inputs.options.dtype == "float32"
         and bool(inputs.model_class and inputs.tiny_config.get("model_type"))
         and evidence.first_difference is not None

@@ -78,9 +78,10 @@ def judge(view: View, inputs: Inputs) -> Iterator[Issue]:
 
 
 def residual_counts(spec: AttentionSpec, fitted: SoftmaxObservation) -> bool:
-    """False when the fit lacks a term that the layer is known to have, so that its residual says nothing."""
-    lacking = spec.softmax.bias is Bias.LEARNED or "bias" in spec.unknown
-    return not lacking or fitted.bias is not None
+    """False when the fit lacks a term that the layer has or may have, so that its residual says nothing."""
+    if "bias" in spec.unknown:  # what was taken for the bias need not be all of it
+        return False
+    return spec.softmax.bias is not Bias.LEARNED or fitted.bias is not None
 
 
 def _judge_call(view: View, call: CallObservation, fitted: SoftmaxObservation, limits: Tolerances) -> Iterator[Issue]:
@@ -96,6 +97,8 @@ def _scale(view: View, call: CallObservation, fitted: SoftmaxObservation, limits
         declared, source = _of_reference(view, "scale"), "eager has"
     if not declared or (fitted.residual > limits.log_residual and not residual_counts(view.spec, fitted)):
         return
+    if source == "declared" and call.requested is not None and call.requested.prescaled is not None:
+        declared *= view.spec.softmax.before  # the reading holds what the queries were multiplied by before the call
     wrong = [
         h for h, value in enumerate(fitted.scale) if math.isfinite(value) and abs(value / declared - 1) > limits.scale
     ]

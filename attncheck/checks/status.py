@@ -13,6 +13,8 @@ from attncheck.verdicts import Cell, Implementation, KernelRefusal, Launched, St
 _JUDGED = (Verdict.OK, Verdict.MISMATCH)
 #: Slugs that say that an implementation does not run, not that it computes something else.
 UNUSABLE = ("backend-unusable", "shape-unsupported")
+#: Slugs that say nothing against what an implementation computes.
+_OTHER_MATTERS = (*UNUSABLE, "flash-not-off")
 
 
 def implementations(inputs: Inputs, findings: Sequence[Finding], matrix: Sequence[Cell]) -> tuple[Implementation, ...]:
@@ -70,7 +72,7 @@ def _status(
     wrong = [
         finding
         for finding in findings
-        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug not in UNUSABLE
+        if finding.implementation == name and finding.severity is Severity.ERROR and finding.slug not in _OTHER_MATTERS
     ]
     true_size = [
         Reason(finding.message, source=finding.kernel)

@@ -63,11 +63,20 @@ def unseen(run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> list[Atten
     """The tiny model's attention layers that made no call which could be read."""
     known = {(view.part, view.layer) for view in seen}
     specs = inputs.declare(run.overrides) if run.overrides else inputs.tiny
-    return [spec for spec in specs.layers if spec.attends and (spec.part, spec.layer) not in known]
+    return [
+        spec for spec in specs.layers if spec.attends and (spec.part, spec.layer) not in known and fed(run, spec.part)
+    ]
+
+
+def fed(run: ScenarioRun, part: Part) -> bool:
+    """True for the parts that a run feeds: the vision tower gets runs of its own."""
+    return (part is Part.VISION) == (run.vision is not None)
 
 
 def layout_of(run: ScenarioRun, part: Part) -> Layout | None:
     """The layout of the queries of a part; a model with one stack has its layout under one of the two names."""
+    if part is Part.VISION:
+        return run.vision
     if part is Part.ENCODER:
         return run.encoder or run.decoder
     if part is Part.CROSS:
@@ -80,6 +89,8 @@ def real_layers(inputs: Inputs, tiny: AttentionSpec) -> tuple[AttentionSpec, ...
 
     Where no layer matches in everything, those with the same kind of mask stand in.
     """
+    if inputs.live:
+        return tuple(spec for spec in inputs.real.layers if (spec.part, spec.layer) == (tiny.part, tiny.layer))
     by_signature = _by_signature(inputs.real.layers)
     wanted = _signature(tiny)
     return by_signature.get(wanted) or by_signature.get(wanted[:_MASK_FIELDS], ())

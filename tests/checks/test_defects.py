@@ -11,10 +11,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from attncheck.backends import interface as backends
-from attncheck.checks import registry
+from attncheck.checks import defects, registry
 from attncheck.checks.defect_table import CUDNN, Defect, installed, parsed, table
 from attncheck.checks.defects import explain_mismatches, known, known_together, reading
-from attncheck.checks.interface import Case, Inputs
+from attncheck.checks.interface import Case, Inputs, Options
 from attncheck.checks.machine import Machine
 from attncheck.environment import LIBRARIES, Environment, Gpu, Library
 from attncheck.findings import Finding, Severity
@@ -23,8 +23,8 @@ from attncheck.installed.inventory import Inventory
 from attncheck.installed.state import TorchState
 from attncheck.probe.defects import API, STEPS
 from attncheck.semantics.convention import Ability, Convention, Outcome
-from attncheck.semantics.observation import Basis
-from attncheck.semantics.spec import ModelSpec, Part
+from attncheck.semantics.observation import Basis, Crashed, Observed, Rejected, ScenarioRun
+from attncheck.semantics.spec import AttentionSpec, MaskSpec, ModelSpec, Part, Window
 from tests.backends.environments import B200, CPU_ONLY, H100, with_libraries
 
 BY_ID = {entry.id: entry for entry in table()}
@@ -190,7 +190,13 @@ def test_defects_of_some_models_are_one_note() -> None:
     for finding in some:
         assert BY_ID[str(finding.evidence.figures["entry"])].title in together.message
     assert together.recommendations[0].settings[0].paste == "attncheck compare MODEL"
-    assert list(known_together(Machine(CPU_ONLY))) == list(known(Machine(CPU_ONLY))), "one alone speaks for itself"
+
+
+def test_one_of_some_models_alone_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defects, "table", lambda: (BY_ID["transformers-doge-flex"],))
+    (alone,) = known_together(Machine(CPU_ONLY))
+    assert "Doge" in alone.message
+    assert "entry" in alone.evidence.figures
 
 
 def test_a_machine_that_matches_nothing_has_no_finding() -> None:
@@ -318,6 +324,58 @@ def test_healthy_pairs_and_what_nobody_needs_are_not_explained() -> None:
     spec = ModelSpec("qwen2", ())
     inputs = Inputs("t", spec, spec, lambda _: spec, (), versions={"transformers": "4.48.3"})
     assert list(explain_mismatches(Case(inputs, (), ()))) == []
+
+
+def test_an_explanation_says_which_release_mends_it() -> None:
+    spec = ModelSpec("mistral", ())
+    for version, words in (
+        ("4.55.4", "fixed in transformers 4.56.0"),
+        ("5.23.0", "no release of transformers is known"),
+    ):
+        inputs = Inputs("t", spec, spec, lambda _: spec, (), versions={"transformers": version})
+        (found,) = explain_mismatches(Case(inputs, (), (mismatch("window-off-by-one", "flash_attention_2"),)))
+        assert words in found.message
+        assert words in found.headline
+
+
+WINDOWED = ModelSpec("mistral", (AttentionSpec(Part.DECODER, 0, mask=MaskSpec(Window(7, 0))),))
+
+
+def unmeasured(spec: ModelSpec, *runs: ScenarioRun, **fields: object) -> list[str]:
+    inputs = Inputs(
+        "t",
+        spec,
+        spec,
+        lambda _: spec,
+        runs,
+        ("flash_attention_2",),
+        versions={"transformers": "4.55.4"},
+        **fields,  # type: ignore[arg-type]
+    )
+    found = list(explain_mismatches(Case(inputs, (), ())))
+    assert all((f.severity, f.basis) == (Severity.NOTE, Basis.STATIC) for f in found)
+    assert all("nothing was measured" in f.message for f in found)
+    return [str(f.evidence.figures["entry"]) for f in found]
+
+
+def test_what_nothing_could_decide_is_told_by_version() -> None:
+    crashed = ScenarioRun("flash_attention_2", "plain", "", Basis.PREDICTED, Crashed("signal", "died"))
+    assert unmeasured(WINDOWED, crashed) == ["transformers-flash-window-plus-one"]
+    assert unmeasured(WINDOWED) == ["transformers-flash-window-plus-one"]
+
+
+def test_what_was_measured_or_refused_or_does_not_concern_the_model_is_not_told_by_version() -> None:
+    right = ScenarioRun("flash_attention_2", "plain", "", Basis.PREDICTED, Observed(()))
+    assert unmeasured(WINDOWED, right) == []
+    assert unmeasured(ModelSpec("llama", ())) == []
+    assert unmeasured(WINDOWED, refused={"flash_attention_2": Rejected(())}) == []
+
+
+def test_what_needs_a_scenario_is_told_to_those_who_asked_for_it() -> None:
+    spec = ModelSpec("llama", ())
+    assert unmeasured(spec, options=Options(scenarios=frozenset(("packed-batch",)))) == [
+        "transformers-flash-packed-batch"
+    ]
 
 
 def test_one_explanation_for_all_that_an_entry_explains() -> None:

@@ -48,7 +48,8 @@ COVERED: dict[int, tuple[str, ...]] = {
     29: ("softcap-dropped", "known-bad-version"),
     30: ("sinks-dropped",),
     # Requested against effective
-    37: ("silent-fallback",),
+    34: ("silent-fallback", "flash-not-off"),
+    37: ("silent-fallback", "flash-not-off"),
     38: ("silent-fallback",),
     # Speed
     31: ("flex-uncompiled",),
@@ -61,7 +62,6 @@ UNCOVERED: dict[int, str] = {
     25: "the dtype of each call is the user's program's, not the config's",
     28: "the scenario output-attentions shows which implementation answers; asking for weights is no fault",
     32: "servers are not probed",
-    34: "the implementation of each sub-model is set in the user's program",
     40: "TransformerEngine's own reasons are in the convention table as refusals",
     41: "needs a benchmark",
 }
