@@ -1,0 +1,182 @@
+"""The support matrix as one HTML page: type by implementation by scenario, each mismatch linked to its finding."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from attncheck.render import survey_summary, survey_words
+from attncheck.render.html_markup import Html, bullets, code, coloured, facts, fold, join, tag
+from attncheck.render.markup import clipped
+from attncheck.render.redact import redacted
+from attncheck.render.survey_style import SCRIPT, STYLE
+from attncheck.render.wording import plural
+from attncheck.surveyed import Row, Status, Survey, SurveyCell
+
+_SEVERITY = {"error": ("✗ error", "bold red"), "warning": ("! warning", "yellow"), "note": ("i note", "cyan")}
+
+
+def page(survey: Survey) -> str:
+    """The page; loads nothing, and its table reads without its script."""
+    survey = redacted(survey)
+    title = f"Attention of transformers {survey.plan.versions.get('transformers', '')}"
+    body = tag(
+        "body",
+        tag("a", "To the matrix", href="#matrix", class_="skip"),
+        tag("header", tag("h1", title), *_summary(survey)),
+        tag(
+            "main",
+            tag("section", tag("h2", "Support matrix"), _tools(), _matrix(survey), id="matrix"),
+            tag(
+                "section", tag("h2", "Details by model type"), *(_details(row) for row in survey.surveyed), id="details"
+            ),
+            tag("section", tag("h2", "Not probed"), *_missing(survey), id="missing"),
+        ),
+        tag("footer", f"attncheck {survey.plan.versions.get('attncheck', '')}. This page loads nothing."),
+        tag("script", Html(SCRIPT)),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', _head(title), body, lang='en')}\n"
+
+
+def _head(title: str) -> Html:
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_hash(SCRIPT)}'",
+            f"style-src '{_hash(STYLE)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Html(STYLE)),
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _summary(survey: Survey) -> Iterator[Html]:
+    yield bullets(survey_summary.answer(survey), class_="answer")
+    yield facts(survey_summary.facts(survey))
+    marks = [join([tag("b", mark), f" {word}: {meaning}"]) for mark, word, meaning in survey_words.legend()]
+    yield bullets(marks, class_="key")
+    links = [("#matrix", "Support matrix"), ("#details", "Details by model type"), ("#missing", "Not probed")]
+    yield tag("nav", bullets(tag("a", name, href=href) for href, name in links), aria_label="Contents")
+
+
+def _tools() -> Html:
+    return tag(
+        "div",
+        tag("label", "Find a model type ", tag("input", type="search", id="find")),
+        tag("label", tag("input", type="checkbox", id="only"), " only rows with mismatches in core scenarios"),
+        tag("span", id="count", role="status", class_="dim"),
+        class_="tools",
+    )
+
+
+def _matrix(survey: Survey) -> Html:
+    plan = survey.plan
+    top: list[Html] = [tag("th", "model type", scope="col", rowspan=2, class_="corner")]
+    below: list[Html] = []
+    for name in plan.implementations:
+        top.append(tag("th", name, scope="colgroup", colspan=len(plan.scenarios), class_="first"))
+        for number, scenario in enumerate(plan.scenarios):
+            span = tag("span", scenario, class_="scenario")
+            below.append(tag("th", span, scope="col", class_=None if number else "first"))
+    rows = [_row(row, plan.implementations, plan.scenarios) for row in survey.surveyed]
+    grid = tag("table", tag("thead", tag("tr", *top), tag("tr", *below)), tag("tbody", *rows))
+    return tag("div", grid, class_="support", tabindex=0, role="region", aria_label="Support matrix")
+
+
+def _row(row: Row, implementations: Sequence[str], scenarios: Sequence[str]) -> Html:
+    at = survey_words.anchor(row)
+    heading = tag("a", row.name, href=f"#{at}")
+    cells = [tag("th", heading, scope="row", class_="set" if row.setting else None)]
+    places = {(cell.implementation, cell.scenario): cell for cell in row.cells}
+    for name in implementations:
+        for scenario in scenarios:
+            cells.append(_cell(places.get((name, scenario)), at))
+    return tag("tr", *cells)
+
+
+def _cell(cell: SurveyCell | None, at: str) -> Html:
+    mark: str = survey_words.symbol(cell)
+    if cell is not None and cell.slugs:
+        mark = tag("a", mark, href=f"#{at}-{cell.slugs[0]}", title=", ".join(cell.slugs))
+    elif cell is not None and (cell.reason or cell.open):
+        mark = tag("a", mark, href=f"#{at}")
+    return tag("td", mark, class_=survey_words.css_class(cell))
+
+
+def _details(row: Row) -> Html:
+    at = survey_words.anchor(row)
+    groups = survey_words.together(row)
+    worst = [group for group in groups if group.lead.severity != "note"]
+    said = f"{row.name}: {plural(len(worst), 'difference')}" if worst else row.name
+    parts: list[Html] = [
+        facts([(label, code(text) if label == "set" else text) for label, text in survey_words.facts(row)])
+    ]
+    seen: set[str] = set()
+    for group in groups:
+        anchor = f"{at}-{group.lead.slug}"
+        parts.append(_finding(row, group, None if anchor in seen else anchor))
+        seen.add(anchor)
+    questions = survey_words.open_questions(row)
+    if questions:
+        parts.append(tag("h4", "Not judged, or not supported"))
+        parts.append(bullets(join([tag("span", where, class_="dim"), " ", clipped(why)]) for where, why in questions))
+    if row.notes:
+        parts += [tag("h4", "Remarks on the config"), bullets(clipped(note, 300) for note in row.notes)]
+    return tag("details", tag("summary", said), *parts, id=at, class_="row")
+
+
+def _finding(row: Row, group: survey_words.Together, anchor: str | None) -> Html:
+    lead = group.lead
+    words, colour = _SEVERITY[lead.severity]
+    where = "; ".join(
+        filter(None, (", ".join(group.implementations), ", ".join(group.scenarios), lead.part, lead.basis))
+    )
+    evidence = [
+        (label, text)
+        for label, text in (("declared", lead.declared), ("requested", lead.requested), ("effective", lead.effective))
+        if text
+    ]
+    shown = [facts([("show it", code(survey_words.command(row, group.implementations, group.scenarios)))])]
+    return tag(
+        "div",
+        tag("p", coloured(words, colour), " ", tag("strong", lead.slug), " ", tag("span", lead.code, class_="dim")),
+        tag("p", clipped(lead.message)),
+        tag("p", where, class_="dim"),
+        facts(evidence),
+        *(shown if lead.severity != "note" else []),
+        class_=f"finding {lead.severity}",
+        id=anchor,
+    )
+
+
+def _missing(survey: Survey) -> Iterator[Html]:
+    titles = {
+        Status.NOT_BUILT: "No tiny model could be built",
+        Status.LOST: "The process died or took too long",
+        Status.NO_TEXT: "No text model (images, audio, time series)",
+    }
+    for status, title in titles.items():
+        rows = [row for row in survey.rows if row.status is status]
+        if not rows:
+            continue
+        listed = bullets(
+            join([code(row.name), " ", tag("span", clipped(row.reason, 300), class_="dim")]) for row in rows
+        )
+        yield fold(f"{title}: {len(rows)}", listed)
+    if survey.left:
+        yield tag("p", f"{plural(survey.left, 'type')} not yet surveyed.")

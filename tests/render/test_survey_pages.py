@@ -1,0 +1,125 @@
+"""The support matrix as a page, as Markdown and as a summary: every state is told apart and linked to its finding."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from attncheck.render import survey_html, survey_markdown, survey_summary, survey_words
+from attncheck.render.interface import Style
+from attncheck.surveyed import Row, State, Status, Survey, SurveyCell
+from tests.survey.rows import PLAN, finding, row, survey, vision
+
+NASTY = '<script>alert("x")</script>'
+
+
+def sample() -> Survey:
+    wrong = finding("window-ignored", severity="error", scenario="plain", message=f"The window is not applied {NASTY}")
+    mixed = row("mistral", wrong, setting="window", assignments=("sliding_window=64",))
+    states = tuple(
+        SurveyCell("eager", scenario, state, reason="refused in words")
+        for scenario, state in zip(PLAN.scenarios, (State.BREAKS, State.NOT_SUPPORTED, State.UNKNOWN))
+    )
+    partly = SurveyCell("sdpa", "plain", State.PREDICTED, "predicted", open="cross: declared window: unknown")
+    lost = Row("bamba", status=Status.NOT_BUILT, reason="ValueError: no layer attends", last=True)
+    return survey(row("llama", finding()), mixed, row("odd", cells=(*states, partly)), lost, vision())
+
+
+def test_the_page_is_well_formed_and_holds_every_row() -> None:
+    page = survey_html.page(sample())
+    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
+    headings = [found.text for found in root.iter("a") if (found.get("href") or "").startswith("#t-")]
+    assert {"llama", "mistral (window)", "odd"} <= set(headings)
+    assert NASTY not in page
+
+
+def test_every_mismatch_is_linked_to_a_finding_that_exists() -> None:
+    page = survey_html.page(sample())
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    present = set(re.findall(r' id="([^"]+)"', page))
+    assert targets <= present
+    assert 'href="#t-mistral--window--window-ignored"' in page
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    page = survey_html.page(sample())
+    assert "default-src 'none'" in page or "default-src &#x27;none&#x27;" in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+
+
+def test_each_state_has_a_symbol_of_its_own() -> None:
+    cells = [SurveyCell("eager", "plain", state, severity="error") for state in State]
+    cells.append(SurveyCell("eager", "plain", State.MISMATCH, severity="warning"))
+    cells.append(SurveyCell("eager", "plain", State.MEASURED, open="the rest"))
+    symbols = [survey_words.symbol(cell) for cell in (*cells, None)]
+    assert len(set(symbols)) == len(symbols)
+    assert {mark for mark, _, _ in survey_words.legend()} == set(symbols) - {survey_words.BLANK}
+
+
+def test_a_finding_is_shown_with_the_command_that_measures_it_again() -> None:
+    page = survey_html.page(sample())
+    assert "attncheck compare mistral --set sliding_window=64 --impl eager,sdpa --scenario plain" in page
+    assert "attncheck compare mistral --set sliding_window=64" in survey_markdown.text_of(sample())
+
+
+def test_markdown_has_one_symbol_a_scenario_and_links_only_to_what_is_there() -> None:
+    text = survey_markdown.text_of(sample())
+    assert "| [mistral (window)](#t-mistral--window-) | `✓✓ ✓` | `✗✓ ✓` |" in text
+    assert "| odd | `⊗– ?` | `◐  `" in text.replace("`◐   `", "`◐  `")
+    anchors = set(re.findall(r'<a id="([^"]+)">', text))
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+    assert "vit" in text
+
+
+def test_what_was_not_probed_is_told_with_its_reason() -> None:
+    page = survey_html.page(sample())
+    assert "no layer attends" in page
+    assert "No text model (images, audio, time series): 1" in page
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_summary_names_what_is_wrong(width: int) -> None:
+    text = survey_summary.terminal(sample(), Style(width=width), ["matrix.html"])
+    assert "window-ignored x sdpa in plain" in text
+    assert "matrix.html" in text
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_the_summary_as_json_counts_states_and_types() -> None:
+    found = json.loads(survey_summary.json_text(sample()))
+    assert found["schema"] == 1
+    assert found["command"] == "survey"
+    assert found["survey"]["types"] == {"surveyed": 2, "no_text": 1, "not_built": 1, "lost": 0}
+    assert found["survey"]["cells"]["sdpa"]["mismatch"] == 2
+    assert found["summary"] == {"errors": 1, "warnings": 1, "notes": 0}
+
+
+def test_a_measured_kernel_and_its_prediction_are_laid_side_by_side() -> None:
+    plan = replace(
+        PLAN, implementations=("flash_attention_2", "flash_attention_2:predicted"), scenarios=("plain", "decode")
+    )
+    cells = (
+        SurveyCell("flash_attention_2", "plain", State.MEASURED, "measured"),
+        SurveyCell("flash_attention_2", "decode", State.MISMATCH, "measured", ("window-ignored",), "error"),
+        SurveyCell("flash_attention_2:predicted", "plain", State.PREDICTED, "predicted"),
+        SurveyCell("flash_attention_2:predicted", "decode", State.PREDICTED, "predicted"),
+    )
+    lines = survey_summary.disagreements(Survey(plan, (row("llama", cells=cells),)))
+    assert lines == [
+        "flash_attention_2: 1 of 2 cells agree with the prediction, 0 judged on one side only",
+        "  llama decode: measured window-ignored, predicted right",
+    ]
+    assert survey_summary.disagreements(sample()) == []
+
+
+def test_the_exit_code_follows_the_findings() -> None:
+    assert sample().exit_code("error") == 1
+    assert survey(row("llama", finding())).exit_code("error") == 0
+    assert survey(row("llama", finding())).exit_code("warning") == 1
+    assert sample().exit_code("never") == 0
+    unread = (SurveyCell("eager", "plain", State.UNKNOWN),)
+    assert survey(row("llama", cells=unread)).exit_code("error") == 3
