@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import pytest
-from environments import RELEASES, installed
+
+from tests.legacy.environments import CACHE_VARIABLE
 
 
 @pytest.fixture(scope="session")
-def release(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[Path, ...]]:
-    """Folders of an old transformers version, by version."""
+def releases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that old releases are installed into."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
     cache = getattr(request.config, "cache", None)
-    root = Path(cache.mkdir("legacy")) if cache is not None else tmp_path_factory.getbasetemp().parent / "legacy"
-    return lambda version: installed(RELEASES[version], root)
+    return Path(cache.mkdir("legacy")) if cache is not None else tmp_path_factory.getbasetemp().parent / "legacy"
