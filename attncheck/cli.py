@@ -13,6 +13,8 @@ from attncheck.commands.compare import compare
 from attncheck.commands.doctor import doctor
 from attncheck.commands.explain import explain
 from attncheck.commands.render import render
+from attncheck.commands.run import run
+from attncheck.commands.survey import survey
 from attncheck.options import FLAG
 
 app = typer.Typer(
@@ -34,8 +36,10 @@ def attncheck(
         raise typer.Exit
 
 
-for command in (compare, doctor, bench, explain, render):
+for command in (compare, doctor, bench, survey, explain, render):
     app.command()(command)
+# What follows the first word is the script's own, options included.
+app.command(context_settings={"allow_interspersed_args": False})(run)
 
 
 def occupy_standard_streams() -> None:

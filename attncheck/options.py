@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from attncheck import completion
+
 
 class Use(str, Enum):
     """What the model will be used for."""
@@ -42,6 +44,7 @@ class FailOn(str, Enum):
 #: Where help would print a type: a flag takes no value.
 FLAG = " "
 TARGET_PANEL = "The model"
+FRAMEWORK_PANEL = "The training framework"
 USE_PANEL = "What you will do with it"
 PROBE_PANEL = "What is probed"
 CHECKS_PANEL = "What is checked"
@@ -52,7 +55,9 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, html (one page for the browser), json, or markdown (to paste into a GitHub issue).",
+        help="terminal, html (one page for the browser), json, markdown (to paste into a GitHub issue), "
+        "sarif (for code scanning), or junit (for CI).",
+        autocompletion=completion.formats,
         rich_help_panel=REPORT_PANEL,
     ),
 ]
@@ -66,6 +71,15 @@ Fail = Annotated[
         metavar="LEVEL", help="error, warning or never: what makes the exit code 1.", rich_help_panel=REPORT_PANEL
     ),
 ]
+KnownReport = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="OLD.json",
+        help="A JSON report of an earlier run: findings that stand in it do not fail, only new ones do.",
+        rich_help_panel=REPORT_PANEL,
+    ),
+]
 Plugin = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,7 +89,38 @@ Plugin = Annotated[
     ),
 ]
 Target = Annotated[
-    str, typer.Argument(metavar="TARGET", help="Hub id, directory, config.json, or a model type such as qwen2.")
+    str,
+    typer.Argument(
+        metavar="TARGET", help="Hub id, directory, config.json, a model type such as qwen2, or a LLaMA-Factory YAML."
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="With a settings file: values that win over those in the file."),
+]
+FrameworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--framework",
+        metavar="NAME",
+        help="Read the settings as this framework does, e.g. llama-factory.",
+        autocompletion=completion.frameworks,
+        rich_help_panel=FRAMEWORK_PANEL,
+    ),
+]
+FrameworkVersion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="V",
+        help="Its version. Default: the installed one, else the newest known.",
+        rich_help_panel=FRAMEWORK_PANEL,
+    ),
+]
+FrameworkSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="One of its settings, without a file. Repeatable.", rich_help_panel=FRAMEWORK_PANEL
+    ),
 ]
 Assign = Annotated[
     list[str] | None,
@@ -107,14 +152,22 @@ TrustRemoteCode = Annotated[
 ]
 UseFor = Annotated[
     Use,
-    typer.Option(
-        metavar="USE", help="generate or train; train makes gradient errors count.", rich_help_panel=USE_PANEL
+    typer.Option(  # named in full: typer 0.27 loses an option whose name equals its metavar
+        "--use", metavar="USE", help="generate or train; train makes gradient errors count.", rich_help_panel=USE_PANEL
     ),
 ]
 Packing = Annotated[
     bool,
     typer.Option(
         "--packing", metavar=FLAG, help="You pack several documents into a sequence.", rich_help_panel=USE_PANEL
+    ),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="flash: prove that no flash kernel runs, and show how to get there and what it costs.",
+        rich_help_panel=USE_PANEL,
     ),
 ]
 SeqLen = Annotated[
@@ -131,6 +184,7 @@ Impl = Annotated[
     typer.Option(
         metavar="A,B",
         help="Implementations, e.g. sdpa,flash_attention_2. Default: all that apply.",
+        autocompletion=completion.implementations,
         rich_help_panel=PROBE_PANEL,
     ),
 ]
@@ -139,6 +193,7 @@ Scenarios = Annotated[
     typer.Option(
         metavar="A,B",
         help="Scenarios, e.g. plain,decode; what you name counts as used. Default: all that apply.",
+        autocompletion=completion.scenarios,
         rich_help_panel=PROBE_PANEL,
     ),
 ]
@@ -187,6 +242,7 @@ CheckNames = Annotated[
     typer.Option(
         metavar="A,B",
         help="Only these checks, by code or name, e.g. install-broken. Default: all.",
+        autocompletion=completion.machine_checks,
         rich_help_panel=CHECKS_PANEL,
     ),
 ]
@@ -196,13 +252,17 @@ ApiNames = Annotated[
         "--api",
         metavar="A,B",
         help="Read only these kernel APIs, e.g. flash-attn-2,sdpa-cudnn; also one that compiles for minutes.",
+        autocompletion=completion.apis,
         rich_help_panel=CHECKS_PANEL,
     ),
 ]
 Reproduce = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Run a published incident again instead: te-window.", rich_help_panel=CHECKS_PANEL
+        metavar="NAME",
+        help="Run a published incident again instead: te-window.",
+        autocompletion=completion.incidents,
+        rich_help_panel=CHECKS_PANEL,
     ),
 ]
 WindowNumber = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from attncheck import completion
 from attncheck.options import FLAG, REPORT_PANEL
 
 GRID_PANEL = "What is timed"
@@ -22,6 +23,7 @@ Preset = Annotated[
     typer.Option(
         metavar="NAME",
         help="headline, swa, unsloth-noncausal or llava-no-flash: settings of published claims.",
+        autocompletion=completion.presets,
         rich_help_panel=GRID_PANEL,
     ),
 ]
@@ -81,7 +83,9 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, html (one page for the browser), json, csv, or markdown (to paste into a GitHub issue).",
+        help="terminal, html (one page for the browser), json, csv, markdown (to paste into a GitHub issue), "
+        "sarif (for code scanning), or junit (for CI).",
+        autocompletion=completion.formats,
         rich_help_panel=REPORT_PANEL,
     ),
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from attncheck.commands.output import check_output, finish
+from attncheck.commands.output import check_output, finish, known_findings
 from attncheck.commands.running import guarded, names, progress
 from attncheck.options import (
+    Arguments,
     Assign,
     AssignUnknown,
     Device,
@@ -13,7 +14,11 @@ from attncheck.options import (
     Fail,
     FailOn,
     Format,
+    FrameworkName,
+    FrameworkSet,
+    FrameworkVersion,
     Impl,
+    KnownReport,
     Offline,
     Output,
     Packing,
@@ -27,19 +32,25 @@ from attncheck.options import (
     TrustRemoteCode,
     Use,
     UseFor,
+    Without,
 )
 
 
 def compare(
     target: Target,
+    arguments: Arguments = None,
     assign: Assign = None,
     assign_unknown: AssignUnknown = None,
     revision: Revision = None,
     offline: Offline = False,
     trust_remote_code: TrustRemoteCode = False,
+    framework: FrameworkName = None,
+    framework_version: FrameworkVersion = None,
+    framework_set: FrameworkSet = None,
     use: UseFor = Use.GENERATE,
     packing: Packing = False,
     seq_len: SeqLen = None,
+    without: Without = None,
     impl: Impl = None,
     scenario: Scenarios = None,
     device: DeviceName = Device.AUTO,
@@ -50,10 +61,12 @@ def compare(
     format_name: Format = "terminal",
     output: Output = None,
     fail_on: Fail = FailOn.ERROR,
+    baseline: KnownReport = None,
 ) -> None:
     """Compare the attention a model declares with what each implementation computes."""
     with guarded():
         check_output(format_name, output, "compare")
+        known = known_findings(baseline, "compare")
         from attncheck import pipeline
 
         options = pipeline.CompareOptions(
@@ -73,7 +86,12 @@ def compare(
             offline=offline,
             timeout=timeout,
             seed=seed,
+            without=names("--without", without),
+            framework=framework,
+            framework_version=framework_version,
+            framework_set=tuple(framework_set or ()),
+            arguments=tuple(arguments or ()),
         )
         with progress() as tell:
             report = pipeline.compare(options, tell)
-        finish(report, format_name, output, fail_on)
+        finish(report, format_name, output, fail_on, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attncheck.commands.output import check_output, emit, finish, style
+from attncheck.commands.output import check_output, emit, finish, known_findings, style
 from attncheck.commands.running import guarded, names, progress
 from attncheck.options import (
     ApiNames,
@@ -10,6 +10,7 @@ from attncheck.options import (
     Fail,
     FailOn,
     Format,
+    KnownReport,
     ListChecks,
     Output,
     Reproduce,
@@ -32,10 +33,12 @@ def doctor(
     format_name: Format = "terminal",
     output: Output = None,
     fail_on: Fail = FailOn.ERROR,
+    baseline: KnownReport = None,
 ) -> None:
     """Is something broken, and what mends it? What is installed, what runs here, what the kernels' numbers mean."""
     with guarded():
         check_output(format_name, output, "doctor")
+        known = known_findings(baseline, "doctor")
         from attncheck.doctor import DoctorOptions, examine, machine_checks
 
         if list_checks:
@@ -54,4 +57,4 @@ def doctor(
             else:
                 chosen = names("--check", check), names("--api", api)
                 report = examine(DoctorOptions(static, chosen[0], timeout, thorough, chosen[1]), tell)
-        finish(report, format_name, output, fail_on)
+        finish(report, format_name, output, fail_on, known)

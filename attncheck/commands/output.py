@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from attncheck.report import Report
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """The report that `--baseline` names, and its file."""
+
+    report: Report
+    path: str
+
+    def mark(self, report: Report) -> Report:
+        """The report with known findings marked. Raises UsageError for a baseline of another target."""
+        from attncheck.stored import baseline
+
+        return baseline.held_against(report, self.report, self.path)
+
+
+def known_findings(path: str | None, command: str) -> Known | None:
+    """Read before the work what `--baseline` names. Raises UsageError for what is no report of that command."""
+    if path is None:
+        return None
+    from attncheck.stored import baseline
+
+    return Known(baseline.read(path, command), path)
+
+
 def check_output(format_name: str, output: str | None, command: str) -> None:
     """Fail before the work, not after it: no such format of that command, a file that cannot be written."""
     from attncheck.render import interface
@@ -61,12 +84,15 @@ def style(output: str | None) -> Style:
     return Style(max(60, min(console.width, 140)), console.color_system if coloured else None, unicode)
 
 
-def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn) -> None:
-    """Render, write, and exit with the report's code."""
+def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn, known: Known | None = None) -> None:
+    """Render, write, tell GitHub where one of its workflows runs this, and exit with the report's code."""
+    from attncheck.commands import github
     from attncheck.render import interface
 
     report = dataclasses.replace(report, fail_on=fail_on.value)
+    report = report if known is None else known.mark(report)
     emit(interface.render(report, format_name, style(output)), output)
+    github.tell(report, format_name, output)
     raise typer.Exit(report.exit_code)
 
 

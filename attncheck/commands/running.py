@@ -19,6 +19,8 @@ FAILED = 3
 INTERRUPTED = 130
 #: Characters of an error line; what is longer is data that somebody put into a value.
 LONGEST_LINE = 1000
+#: Seconds between two lines of progress in a log.
+BETWEEN_LINES = 30.0
 
 
 @contextlib.contextmanager
@@ -67,6 +69,26 @@ def progress() -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status("attncheck", refresh_per_second=4) as status:
         yield lambda text: status.update(text)
+
+
+@contextlib.contextmanager
+def steady_progress() -> Iterator[Callable[[str], None]]:
+    """`progress`, and a line now and then where nobody looks at a terminal: for work of many minutes."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        with progress() as tell:
+            yield tell
+        return
+    import time
+
+    last = time.monotonic()
+
+    def tell_rarely(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= BETWEEN_LINES:
+            last = time.monotonic()
+            typer.echo(text, err=True)
+
+    yield tell_rarely
 
 
 def names(option: str, values: list[str] | None) -> tuple[str, ...]:

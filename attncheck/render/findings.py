@@ -44,6 +44,7 @@ def blocks(report: Report, style: Style) -> list[RenderableType]:
             parts += [*_note(group), Text()]
             continue
         full = severity is Severity.ERROR or report.command == "doctor"  # what is broken here is worth every line
+        full = full or report.framework is not None  # so is what the user's own settings lead to
         if not full and hint:
             parts += [hint, Text()]
             hint = None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from attncheck.findings import Severity
-from attncheck.render import bench, doctor, html_compare, html_machine, html_masks, verdict
+from attncheck.render import baseline, bench, doctor, html_compare, html_machine, html_masks, verdict
 from attncheck.render.html_findings import findings
 from attncheck.render.html_markup import Html, bullets, code, coloured, escape, facts, fold, join, tag, words
 from attncheck.render.html_script import SCRIPT
@@ -85,7 +85,7 @@ def _summary(report: Report) -> Iterator[Html]:
     """The title, the answer, the counts, and where it was measured."""
     target = [" ", code(clipped(report.model.id, 200))] if report.model is not None else []
     yield tag("h1", f"attncheck {report.command}", *target)
-    yield bullets((words(line) for line in _answer(report)), class_="answer")
+    yield bullets((words(line) for line in (*_answer(report), *baseline.lines(report))), class_="answer")
     counts = []
     for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE):
         count = report.count(severity)
@@ -101,6 +101,10 @@ def _summary(report: Report) -> Iterator[Html]:
 def _answer(report: Report) -> list[Text]:
     if report.bench is not None:
         return bench.answer(report)
+    if report.watch is not None:
+        from attncheck.render import watch
+
+        return watch.answer(report)
     return doctor.answer(report) if report.command == "doctor" else verdict.lines(report)
 
 
@@ -111,20 +115,30 @@ def _contents(sections: list[tuple[str, str, Html]]) -> Html:
 
 def _sections(report: Report) -> Iterator[tuple[str, str, Html]]:
     """(id, title, content); empty ones are left out."""
-    machine = report.model is None and report.bench is None
+    machine = report.model is None and report.bench is None and report.watch is None
+    if report.framework is not None:
+        from attncheck.render import html_framework
+
+        yield "framework", "From settings to what runs", html_framework.framework(report)
+    if report.watch is not None:
+        from attncheck.render import html_watch
+
+        yield from html_watch.sections(report)
     if report.model is not None:
         yield "declared", "Declared attention", html_compare.declared(report.model)
         yield "matrix", "Declared against effective", html_compare.matrix(report)
+        yield "without", "Without flash", html_compare.without_flash(report)
     if report.bench is not None or report.changes is not None:
         from attncheck.render import html_bench
 
         yield from html_bench.sections(report)
     if machine:
         yield from html_machine.above(report)
-    yield "findings", "Findings", findings(report)
+    yield "findings", "Findings", findings(baseline.fresh(report))
     if report.recommended is not None:
         yield "recommended", "Recommended", html_compare.recommended(report.recommended)
     if report.model is not None:
+        yield "sub-models", "Sub-models", html_compare.sub_model_rows(report)
         yield "kernels", "Kernels that ran", html_compare.ran(report)
         yield "shapes", "Real shapes", html_compare.real_shapes(report)
     if machine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attncheck.findings import Severity
-from attncheck.render import kernels, shapes
+from attncheck.render import baseline, kernels, shapes, sub_models
 from attncheck.render.asides import asides, legend
 from attncheck.render.html_findings import anchor
 from attncheck.render.html_markup import (
@@ -85,7 +85,7 @@ def matrix(report: Report) -> Html:
 def _cards(report: Report) -> dict[str, str]:
     """Word of a cell -> id of the card that tells about it, the worst where a slug has several."""
     found: dict[str, Severity] = {}
-    for finding in report.findings:
+    for finding in baseline.fresh(report).findings:
         worst = found.get(finding.slug, finding.severity)
         found[finding.slug] = max(worst, finding.severity, key=lambda severity: severity.rank)
     cards = {slug: anchor(slug, severity) for slug, severity in found.items()}
@@ -98,6 +98,26 @@ def ran(report: Report) -> Html:
     """The kernels that the profiler saw, and those that refused."""
     rows = [(code(name), kernel, tag("span", what, class_="dim")) for name, kernel, what in kernels.rows(report)]
     return table(("implementation", "kernel", ""), rows, label="Kernels that ran", class_="wide")
+
+
+def sub_model_rows(report: Report) -> Html:
+    """What each sub-model runs, by what was asked for."""
+    rows = [tuple(coloured(*cell) for cell in row) for row in sub_models.rows_of(report.sub_models)]
+    headings = ("attn_implementation", *sub_models.titles(report.sub_models))
+    return table(headings, rows, label="Sub-models", class_="wide")
+
+
+def without_flash(report: Report) -> Html:
+    """Flash kernels by way and sub-model, and what doing without them costs."""
+    answer = report.without
+    if answer is None:
+        return Html()
+    rows = [tuple(coloured(*cell) for cell in row) for row in sub_models.flash_rows(answer)]
+    ways = table(sub_models.flash_headings(answer), rows, label="Flash kernels by way", class_="wide")
+    lengths = [str(length) for length in dict.fromkeys(cost.length for cost in answer.costs)]
+    costs = [tuple(coloured(*cell) for cell in row) for row in sub_models.cost_rows(answer.costs)]
+    timed = table(("tokens", *lengths), costs, label="Cost of an attention call", class_="wide")
+    return join([ways, timed, bullets(sub_models.remarks(answer))])
 
 
 def real_shapes(report: Report) -> Html:

@@ -29,13 +29,16 @@ class Style:
 class Renderer:
     """One output format. render gets a report that has been redacted; it must not read anything else.
 
-    commands: whose reports it can write, empty for all.
+    commands: whose reports it can write, empty for all. package: what must be installed for it, "" for nothing; extra:
+    attncheck's extra that brings it.
     """
 
     name: str
     summary: str
     render: Callable[[Report, Style], str]
     commands: tuple[str, ...] = ()
+    package: str = ""
+    extra: str = ""
 
 
 def renderers() -> dict[str, Renderer]:
@@ -46,18 +49,30 @@ def renderers() -> dict[str, Renderer]:
 
 
 def find(name: str, command: str = "") -> Renderer:
-    """The format of that name. Raises UsageError with the names there are (for that command, where one is named)."""
+    """The format of that name.
+
+    Raises UsageError with the names there are (for that command, where one is named), or with the package it lacks.
+    """
 
     def fits(renderer: Renderer) -> bool:
         return not command or not renderer.commands or command in renderer.commands
 
     if (named := _of_module(name)) is not None and fits(named):
-        return named
+        return _usable(named)
     known = {key: renderer for key, renderer in renderers().items() if fits(renderer)}
     if name not in known:
         where = f" of {command}" if command else ""
         raise UsageError(f"--format {name!r} is not a format{where}; there are {', '.join(sorted(known))}")
-    return known[name]
+    return _usable(known[name])
+
+
+def _usable(renderer: Renderer) -> Renderer:
+    if renderer.package and importlib.util.find_spec(renderer.package) is None:
+        raise UsageError(
+            f"--format {renderer.name} needs the package {renderer.package}, which is not installed",
+            f'pip install "attncheck[{renderer.extra}]"',
+        )
+    return renderer
 
 
 def _of_module(name: str) -> Renderer | None:

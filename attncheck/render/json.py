@@ -9,7 +9,16 @@ from typing import Any
 
 from attncheck.environment import Environment
 from attncheck.findings import Evidence, Finding, Recommendation, Setting, Severity
-from attncheck.render import json_bench, json_doctor, json_shapes, wire
+from attncheck.render import (
+    json_bench,
+    json_doctor,
+    json_framework,
+    json_shapes,
+    json_sub_models,
+    json_watch,
+    wire,
+    wire_baseline,
+)
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.json_doctor import figures, finite
 from attncheck.report import Report
@@ -74,6 +83,16 @@ def to_wire(report: Report) -> wire.ReportEntry:
         entry["bench"] = json_bench.bench(report.bench)
     if report.changes is not None:
         entry["bench_changes"] = json_bench.changes(report.changes)
+    if report.framework is not None:
+        entry["framework"] = json_framework.framework(report.framework)
+    if report.sub_models:
+        entry["sub_models"] = [json_sub_models.run(one) for one in report.sub_models]
+    if report.without is not None:
+        entry["without"] = json_sub_models.without(report.without)
+    if report.watch is not None:
+        entry["watch"] = json_watch.watch(report.watch)
+    if report.baseline is not None:
+        entry["baseline"] = wire_baseline.entry(report.baseline)
     if report.missing:
         entry["missing"] = dict(report.missing)
     if report.checks:
@@ -116,6 +135,8 @@ def _model(model: Model) -> wire.ModelEntry:
         "groups": [_group(group) for group in model.groups],
         "notes": [{"code": note.code, "text": note.text, "key": note.key} for note in model.notes],
         "sources": dict(model.sources),
+        "file": model.file,
+        "lines": dict(model.lines),
     }
 
 
@@ -210,6 +231,8 @@ def _finding(finding: Finding) -> wire.FindingEntry:
         "evidence": _evidence(finding.evidence),
         "reproduction": finding.reproduction,
         "recommendations": [_recommendation(advice) for advice in finding.recommendations],
+        "fingerprint": finding.fingerprint,
+        "known": finding.known,
     }
 
 

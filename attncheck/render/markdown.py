@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attncheck.findings import Severity
 from attncheck.render import (
+    baseline,
     bench,
     doctor,
     kernels,
@@ -11,7 +12,9 @@ from attncheck.render import (
     markdown_findings,
     markdown_machine,
     shapes,
+    sub_models,
     verdict,
+    watch,
 )
 from attncheck.render.asides import asides, legend
 from attncheck.render.interface import Renderer, Style
@@ -21,6 +24,7 @@ from attncheck.render.symbols import STATUS, ascii_only
 from attncheck.render.terminal import to_text
 from attncheck.render.wording import BASIS_WORDS, declared_line, layer_ranges, platform_line, plural
 from attncheck.report import Report
+from attncheck.semantics.watched import Watch
 from attncheck.verdicts import Model, Recommended
 
 #: The environment is what an issue cannot do without: up to this size, room is kept for it.
@@ -37,18 +41,31 @@ def render(report: Report, style: Style) -> str:
     if reserved:
         page.reserve(environment)
     page.add("\n\n".join(filter(None, _head(report))), "summary")
+    if report.framework is not None:
+        from attncheck.render import markdown_framework
+
+        page.add(markdown_framework.framework(report), "what the framework runs")
+    if report.watch is not None:
+        page.add(_script(report.watch), "the script and its calls")
     if report.model is not None:
         page.add(_matrix(report), "table of verdicts")
         page.add(_declared(report.model), "what is declared")
     for name, block in (*markdown_bench.blocks(report), *markdown_machine.tables(report)):
         page.add(block, name)
-    if report.findings:
+    if (told := baseline.fresh(report)).findings:
         page.add("### Findings")
-        for block, short, name in markdown_findings.folds(report):
+        for block, short, name in markdown_findings.folds(told):
             page.add(block, name, short=short)
     if report.recommended is not None:
         page.add(_recommended(report.recommended), "the recommended implementation")
-    for name, parts in (("Kernels that ran", kernels.sections(report)), ("Real shapes", shapes.sections(report))):
+    if report.without is not None:
+        page.add(fenced(to_text(sub_models.flash(report), Style(_FENCED_WIDTH)), "text"), "without flash")
+    folded = (
+        ("Sub-models", sub_models.sections(report)),
+        ("Kernels that ran", kernels.sections(report)),
+        ("Real shapes", shapes.sections(report)),
+    )
+    for name, parts in folded:
         if parts and report.model is not None:
             page.add(fold(name, [fenced(to_text(parts, Style(_FENCED_WIDTH)), "text")]), name)
     for name, block in markdown_machine.folded(report):
@@ -64,13 +81,30 @@ def _head(report: Report) -> list[str]:
     target = f" {code(report.model.id, 200)}" if report.model is not None else ""
     answer = doctor.answer(report) if report.command == "doctor" else verdict.lines(report)
     answer = bench.answer(report) if report.bench is not None else answer
-    lines = [text(line.plain) for line in answer]
+    answer = watch.answer(report) if report.watch is not None else answer
+    lines = [text(line.plain) for line in (*answer, *baseline.lines(report))]
     options = ", ".join(code(f"{key} {value}".strip(), 200) for key, value in report.arguments.items())
     return [
         f"## attncheck {text(report.command)}{target}",
         "\\\n".join([f"**{line}**" if not number else line for number, line in enumerate(lines)]),
         bullets([f"here: {text(platform_line(report))}", *([f"options: {options}"] if options else [])]),
     ]
+
+
+def _script(seen: Watch) -> str:
+    lines = bullets(f"{text(label)}: {text(words)}" for label, words in watch.facts(seen))
+    rows = [
+        (
+            text(f"{row.symbol} {row.word}"),
+            code(row.attention),
+            text(row.layers),
+            text(row.asked),
+            f"{text(row.sees)}<br>{text(row.detail)}",
+            row.calls,
+        )
+        for row in watch.rows(seen)[: watch.MOST_ROWS]
+    ]
+    return "\n\n".join(filter(None, ("### Attention calls", lines, table(watch.HEADINGS, rows))))
 
 
 def _matrix(report: Report) -> str:

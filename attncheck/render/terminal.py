@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from attncheck.findings import Severity
+from attncheck.render import baseline
 from attncheck.render.findings import blocks
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.parts import grid, hanging, heading, inset
@@ -23,7 +24,7 @@ def render(report: Report, style: Style) -> str:
     sections: list[list[RenderableType]] = [
         _header(report),
         *_above(report, style),
-        [heading("Findings"), *blocks(report, style)] if report.findings else [],
+        _findings(report, style),
         *_below(report),
         [_summary(report)],
     ]
@@ -69,7 +70,12 @@ def _header(report: Report) -> list[RenderableType]:
 
         for line in bench.header(report):
             table.add_row(*line)
-    answer = hanging(_answer(report))
+    if report.watch is not None:
+        from attncheck.render import watch
+
+        for line in watch.facts(report.watch):
+            table.add_row(*line)
+    answer = hanging([*_answer(report), *baseline.lines(report)])
     below: list[RenderableType] = [Text(), inset(table)] if table.row_count else []
     return [title, *answer, *below]
 
@@ -79,6 +85,10 @@ def _answer(report: Report) -> list[Text]:
         from attncheck.render import bench
 
         return bench.answer(report)
+    if report.watch is not None:
+        from attncheck.render import watch
+
+        return watch.answer(report)
     if report.command == "doctor":
         from attncheck.render import doctor
 
@@ -88,13 +98,27 @@ def _answer(report: Report) -> list[Text]:
     return verdict.lines(report)
 
 
+def _findings(report: Report, style: Style) -> list[RenderableType]:
+    """The findings in full, but for those that a baseline knows."""
+    told = baseline.fresh(report)
+    return [heading("Findings"), *blocks(told, style)] if told.findings else []
+
+
 def _above(report: Report, style: Style) -> list[list[RenderableType]]:
     """What stands above the findings. A page's module is loaded for its own reports only: `doctor` shall be quick."""
     found: list[list[RenderableType]] = []
+    if report.framework is not None:
+        from attncheck.render import framework
+
+        found.append(framework.sections(report))
     if report.model is not None:
         from attncheck.render import comparison
 
         found += comparison.sections(report, style)
+    if report.sub_models or report.without is not None:
+        from attncheck.render import sub_models
+
+        found += [sub_models.sections(report), sub_models.flash(report)]
     if report.shapes:
         from attncheck.render import shapes
 
@@ -107,6 +131,10 @@ def _above(report: Report, style: Style) -> list[list[RenderableType]]:
         from attncheck.render import bench_changes
 
         found.append(bench_changes.sections(report.changes))
+    if report.watch is not None:
+        from attncheck.render import watch
+
+        found.append(watch.sections(report))
     if _of_machine(report):
         from attncheck.render import doctor
 
@@ -130,7 +158,7 @@ def _below(report: Report) -> list[list[RenderableType]]:
 
 def _of_machine(report: Report) -> bool:
     """True for a report about the machine alone."""
-    return report.model is None and report.bench is None
+    return report.model is None and report.bench is None and report.watch is None
 
 
 def _summary(report: Report) -> Text:
@@ -139,7 +167,7 @@ def _summary(report: Report) -> Text:
     for severity, count in counts:
         text.append(", " if text else "")
         text.append(plural(count, severity.value), style=SEVERITY[severity][1] if count else "dim")
-    text.append(f" · exit {report.exit_code}")
+    text.append(f" · {_end(report)}")
     if report.matrix:
         judged = [cell for cell in report.matrix if cell.reason != IS_REFERENCE]
         tally = [
@@ -154,6 +182,14 @@ def _summary(report: Report) -> Text:
         slug = min(report.findings, key=lambda finding: -finding.severity.rank).slug
         text.append(f"\nmore: attncheck explain {slug}", style="dim")
     return text
+
+
+def _end(report: Report) -> str:
+    if report.watch is not None and report.watch.status is not None:
+        from attncheck.render import watch
+
+        return watch.closing(report)
+    return f"exit {report.exit_code}"
 
 
 RENDERER = Renderer("terminal", "for people, with pictures of the masks", render)

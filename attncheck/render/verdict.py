@@ -32,6 +32,10 @@ _VERDICTS = {
 
 def lines(report: Report) -> list[Text]:
     """The verdict on the core scenarios, one on each other scenario with errors, and the count of findings."""
+    if report.framework is not None:
+        from attncheck.render import framework
+
+        return [*framework.answer(report), counts(report)]
     if not report.matrix:
         return [counts(report)] if report.findings else []
     present = list(dict.fromkeys(cell.scenario for cell in report.matrix))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from attncheck.render.wire_baseline import BaselineEntry
 from attncheck.render.wire_bench import BenchEntry, ChangesEntry
 from attncheck.render.wire_doctor import AbilityEntry, ConventionEntry, IncidentEntry, InventoryEntry, TorchEntry
+from attncheck.render.wire_framework import FrameworkEntry
 from attncheck.render.wire_shapes import ShapeEntry
+from attncheck.render.wire_sub_models import AskedRunEntry, WithoutEntry
+from attncheck.render.wire_watch import WatchEntry
 
 SCHEMA = 1
 
@@ -108,6 +112,8 @@ class ModelEntry(TypedDict):
     groups: list[Group]
     notes: list[NoteEntry]
     sources: dict[str, str]
+    file: str
+    lines: dict[str, int]
 
 
 class ReasonEntry(TypedDict):
@@ -228,6 +234,8 @@ class FindingEntry(TypedDict):
     evidence: EvidenceEntry
     reproduction: str
     recommendations: list[RecommendationEntry]
+    fingerprint: str
+    known: bool
 
 
 class RecommendedEntry(TypedDict):
@@ -283,5 +291,10 @@ class ReportEntry(_Required, total=False):
     shapes: list[ShapeEntry]
     bench: BenchEntry
     bench_changes: ChangesEntry
+    framework: FrameworkEntry
+    sub_models: list[AskedRunEntry]
+    without: WithoutEntry
+    watch: WatchEntry
+    baseline: BaselineEntry
     missing: dict[str, str]
     checks: list[CheckEntry]

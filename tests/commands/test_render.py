@@ -82,7 +82,7 @@ def test_formats_are_those_of_the_stored_command(store: Callable[[Report], str])
     assert call(store(sample_benches.standard_report()), "--format", "csv").stdout.startswith("level,")
     refused = call(store(sample_reports.faulty_report()), "--format", "csv")
     assert refused.exit_code == 2
-    assert "is not a format of compare; there are html, json, markdown, terminal" in refused.stderr
+    assert "is not a format of compare; there are html, json, junit, markdown, sarif, terminal" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -249,5 +249,5 @@ def test_csv_never_starts_a_formula() -> None:
 
 
 def test_csv_is_a_format_of_bench_only() -> None:
-    with pytest.raises(UsageError, match=r"not a format of compare; there are html, json, markdown, terminal"):
+    with pytest.raises(UsageError, match=r"not a format of compare; there are html, json, junit, markdown, sarif"):
         interface.render(sample_reports.healthy_report(), "csv")

@@ -18,6 +18,8 @@ ALICE = Person("/home/alice", "alice", "deep-thought")
 TOKEN = "hf_" + "a1B2c3D4" * 4
 #: Formats that every command has.
 FORMATS = sorted(name for name, renderer in interface.renderers().items() if not renderer.commands)
+#: Formats that hold findings and verdicts, but no tables of what was read.
+OF_FINDINGS = ("junit", "sarif")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,19 @@ FORMATS = sorted(name for name, renderer in interface.renderers().items() if not
         (f"token {TOKEN} was refused", "token <token> was refused"),
         ("https://me:secret@hub.example/x", "https://<token>@hub.example/x"),
         ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer <token>"),
+        ("train.py --wandb_key=abc --lr 1", "train.py --wandb_key=<token> --lr 1"),
+        ("train.py --hf_token abc --x", "train.py --hf_token <token> --x"),
+        (
+            "train.py --apiKey abc --api-key=d --password 'e f' g",
+            "train.py --apiKey <token> --api-key=<token> --password <token> g",
+        ),
+        ("""train.py '--client.secret=a b'"'"'c' d""", "train.py '--client.secret=<token>' d"),
+        ("--key=a1 --hub_token 1a", "--key=<token> --hub_token <token>"),
+        ("--num_key_value_heads 8 --num_key_value_heads=x", "--num_key_value_heads 8 --num_key_value_heads=x"),
+        ("--pad_token_id 5 --max_tokens many --tokenizer x", "--pad_token_id 5 --max_tokens many --tokenizer x"),
+        ("--pad_token <pad> --eos_token=</s> --monkey x", "--pad_token <pad> --eos_token=</s> --monkey x"),
+        ("--per_token 3 --by_key=-1e-3 --use_token --x", "--per_token 3 --by_key=-1e-3 --use_token --x"),
+        ("--use_auth_token True a-key b", "--use_auth_token True a-key b"),
         ("window of 4096 tokens, 7 back", "window of 4096 tokens, 7 back"),
     ],
 )
@@ -127,8 +142,9 @@ def test_no_format_shows_the_person_in_what_doctor_found(name: str, monkeypatch:
     text = interface.render(report, name)
     for word in ("alice", "deep-thought", TOKEN):
         assert word not in text
-    assert "~/x" in text
-    assert "f(8)" in text
+    if name not in OF_FINDINGS:
+        assert "~/x" in text
+        assert "f(8)" in text
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -159,4 +175,4 @@ def test_no_format_shows_the_person_in_a_bench(name: str, monkeypatch: pytest.Mo
     changes = dataclasses.replace(report.changes, source=secret, differences={"device": (secret, "x")})
     text = interface.render(dataclasses.replace(report, bench=bench, changes=changes), name)
     assert not any(word in text for word in ("alice", "deep-thought", TOKEN))
-    assert "sdpa-cudnn" in text
+    assert "sdpa-cudnn" in text or name == "sarif"
