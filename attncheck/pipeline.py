@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from attncheck import __version__, checks
+from attncheck.comparison import framework as framing
+from attncheck.comparison import own_calls, sub_models, without
 from attncheck.comparison.measuring import Measured, measure, real_shapes
 from attncheck.comparison.options import (
     CompareOptions,
@@ -19,7 +21,9 @@ from attncheck.comparison.options import (
 )
 from attncheck.comparison.target import Target, framework_decisions, model_of, read_target
 from attncheck.declared import oracle
+from attncheck.declared.original import original
 from attncheck.environment import read_environment
+from attncheck.frameworks import llava_words
 from attncheck.frameworks import transformers as framework
 from attncheck.frameworks.interface import Decision, Redirected, Unavailable
 from attncheck.probe.client import Prober
@@ -49,23 +53,37 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
     Raises TargetError or UsageError (exit 2) for what cannot be read, NoVerdictError (exit 3) when torch or
     transformers cannot be used at all. A model that cannot be built gives a report whose cells say why nothing was run.
     """
+    setup = framing.read(options)
+    options = options if setup is None else setup.options
     asked = scenario_names(options.scenario)
     check_implementations(options)
     check_plugins(options.plugins)
+    without.check(options.without)
     with Prober(options.timeout, offline=options.offline) as prober:  # its imports run while the config is read
         progress(f"reading {options.target}")
         environment = read_environment()
         device, dtype = device_and_dtype(options, environment)
         target = read_target(prober, options)
-        measured = measure(
-            prober,
-            target,
-            framework_decisions(target.facts, environment, options),
-            Probe("", asked, dtype, device, options.seed, options.plugins),
-            progress,
-        )
-    inputs = _inputs(target, measured, options, dtype)
-    groups = checks.layer_groups(target.spec, inputs.tiny if measured.tiny is not None else None)
+        resolution = None if setup is None else framing.resolve(setup, environment, target)
+        if resolution is None:
+            decisions = framework_decisions(target.facts, environment, options)
+        else:
+            asked = framing.scenario_names(options, resolution)
+            decisions = framing.decisions(options, resolution, environment, target)
+        probe = Probe("", asked, dtype, device, options.seed, options.plugins)
+        measured = measure(prober, target, decisions, probe, progress)
+        target, measured = sub_models.with_vision(prober, target, measured, probe, progress)
+        rows = sub_models.rows(prober, target, measured, options, probe, progress)
+        proof = None
+        if options.without:
+            proof = without.answer(prober, target, measured, options, probe, resolution, progress)
+    inputs = replace(inputs_of(target, measured, options, dtype), sub_models=rows, without=proof)
+    answered = False
+    if resolution is not None:
+        resolution, own = own_calls.read(resolution, environment, options, dtype, inputs.seq_len, progress)
+        inputs = replace(framing.with_resolution(inputs, resolution), own=own)
+        answered = own_calls.measured(own)
+    groups = checks.layer_groups(target.spec, inputs.tiny if measured.tiny is not None and decisions else None)
     inputs = replace(
         inputs, shapes=real_shapes(groups, measured, environment, options, device, inputs.seq_len, progress)
     )
@@ -84,14 +102,20 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
         findings=conclusion.findings,
         recommended=conclusion.recommended,
         shapes=tuple(inputs.shapes),
+        sub_models=rows,
+        without=proof,
+        framework=None if setup is None else framing.section_of(setup, inputs, conclusion.findings, answered),
     )
 
 
-def _inputs(target: Target, measured: Measured, options: CompareOptions, dtype: str) -> checks.Inputs:
+def inputs_of(target: Target, measured: Measured, options: CompareOptions, dtype: str) -> checks.Inputs:
+    """What the checks may read of a target and its runs."""
     tiny, facts, found = measured.tiny, target.facts, target.found
     tiny_config = {} if tiny is None else dict(tiny.config)
     tiny_spec = target.spec if tiny is None else oracle.declare(tiny_config, facts.defaults)
+    tiny_spec = replace(tiny_spec, layers=(*tiny_spec.layers, *measured.vision))
     decisions = measured.decisions.items()
+    flat = original(target.config)
     return checks.Inputs(
         target=retyped(options),
         real=target.spec,
@@ -110,12 +134,16 @@ def _inputs(target: Target, measured: Measured, options: CompareOptions, dtype: 
         tiny_config=tiny_config,
         model_class=facts.model_class if tiny is None else tiny.model_class,
         vocab_size=128 if tiny is None else tiny.vocab_size,
-        settings=lambda name: framework.settings(
-            name,
-            kind=facts.kind,
-            target="" if found.kind == "model_type" else found.id,
-            sub_config=tiny.path[0] if tiny is not None and len(tiny.path) == 1 else "",
-            version=facts.transformers,
+        settings=lambda name: (
+            llava_words.for_language(flat.language, name, training=options.use == "train")
+            if flat is not None
+            else framework.settings(
+                name,
+                kind=facts.kind,
+                target="" if found.kind == "model_type" else found.id,
+                sub_config=tiny.path[0] if tiny is not None and len(tiny.path) == 1 and not measured.vision else "",
+                version=facts.transformers,
+            )
         ),
         options=checks.Options(
             options.seq_len, options.use, options.packing, frozenset(options.scenario), dtype, frozenset(options.impl)

@@ -9,7 +9,7 @@ from typing import Any
 
 from attncheck import verdicts
 from attncheck.comparison.options import CompareOptions
-from attncheck.declared import limits, oracle, overrides, source
+from attncheck.declared import limits, lines, oracle, overrides, source
 from attncheck.environment import Environment
 from attncheck.errors import TargetError
 from attncheck.frameworks import transformers as framework
@@ -21,23 +21,22 @@ from attncheck.semantics.spec import ModelSpec, Part
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target as read: config with overrides applied, what transformers knows of its type, what it declares."""
+    """The target as read: config with overrides applied, what transformers knows of its type, what it declares.
+
+    overridden: dotted keys whose value is not that of the source.
+    """
 
     found: source.ConfigSource
     config: Mapping[str, Any]
     facts: ClassFacts
     spec: ModelSpec
     remote_code: bool = False
+    overridden: frozenset[str] = frozenset()
 
 
 def read_target(prober: Prober, options: CompareOptions) -> Target:
     """What the target is and declares. Raises TargetError or UsageError for what cannot be read."""
-    found = source.resolve(
-        options.target,
-        offline=options.offline,
-        revision=options.revision,
-        trust_remote_code=options.trust_remote_code,
-    )
+    found = _found(options)
     raw = _with_origin(found, options)
     facts = _describe(prober, raw, options)
     config = overrides.apply(raw, options.assignments, facts.keys, unchecked=options.unchecked, defaults=facts.defaults)
@@ -46,7 +45,20 @@ def read_target(prober: Prober, options: CompareOptions) -> Target:
     if changed:
         facts = _describe(prober, config, options)
     spec = oracle.declare(config, found.usable(facts.defaults))
-    return Target(found, config, facts, spec, options.trust_remote_code)
+    changes = frozenset(text.partition("=")[0].strip() for text in (*options.assignments, *options.unchecked))
+    return Target(found, config, facts, spec, options.trust_remote_code, changes)
+
+
+def _found(options: CompareOptions) -> source.ConfigSource:
+    if options.given is not None:
+        limits.check(options.given, "the config that was given")
+        return source.ConfigSource(options.target, "live", "the config object that was given", options.given)
+    return source.resolve(
+        options.target,
+        offline=options.offline,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )
 
 
 def _with_origin(found: source.ConfigSource, options: CompareOptions) -> Mapping[str, Any]:
@@ -80,6 +92,7 @@ def framework_decisions(facts: ClassFacts, environment: Environment, options: Co
 def model_of(target: Target, groups: tuple[verdicts.LayerGroup, ...]) -> verdicts.Model:
     """The target as reports show it."""
     found, spec = target.found, target.spec
+    written = lines.of_file(found.detail) if found.kind == "path" else {}
     counts = [len(spec.of_part(part)) for part in (Part.DECODER, Part.ENCODER)]
     return verdicts.Model(
         id=found.id,
@@ -90,4 +103,6 @@ def model_of(target: Target, groups: tuple[verdicts.LayerGroup, ...]) -> verdict
         groups=groups,
         notes=(*found.notes, *spec.notes),
         sources=spec.sources,
+        file=lines.shown(found.detail) if found.kind == "path" else "",
+        lines={key: line for key, line in written.items() if key not in target.overridden},
     )
