@@ -37,7 +37,9 @@ def commands() -> list[str]:
         for line in block.splitlines()
     ]
     prompted = [
-        line for line in in_blocks if re.match(r"attncheck (compare|doctor|explain|render|bench) (?!\d)\S+.*", line)
+        line
+        for line in in_blocks
+        if re.match(r"attncheck (compare|doctor|explain|render|bench|run|survey) (?!\d)\S+.*", line)
     ]
     prompted += [line.split("&& ")[1] for line in in_blocks if "&& attncheck" in line]
     prompted += [line.split("repro  ")[1] for line in in_blocks if "repro  attncheck" in line]
@@ -83,6 +85,9 @@ def test_every_command_parses(command: str) -> None:
     program, name, *arguments = shlex.split(command)
     assert program == "attncheck"
     group = typer.main.get_command(app)
+    if name.startswith("-"):
+        assert any(name in option.opts for option in group.params)
+        return
     subcommand = group.commands[name]  # type: ignore[attr-defined]
     if "--help" in arguments:
         with pytest.raises(typer.Exit):
@@ -129,9 +134,10 @@ def shown_as_it_is(command: str, output: list[str], tmp_path: Path) -> None:
     here = next((re.search(r"transformers (\S+), torch (\S+),", line) for line in output if "  here " in line), None)
     if here and here.groups() != (metadata.version("transformers"), metadata.version("torch")):
         pytest.skip("the README shows the output of other versions")
-    plugin = re.search(r"```python\n# my_kernels.py.*?\n(.*?)```", README, re.S)
-    assert plugin is not None
-    (tmp_path / "my_kernels.py").write_text(plugin[1], encoding="utf-8")
+    files = re.findall(r"```(?:python|yaml)\n(# ([\w-]+\.(?:py|yaml)).*?)```", README, re.S)
+    assert {name for _, name in files} == {"my_kernels.py", "train.yaml"}
+    for text, name in files:
+        (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     run = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
