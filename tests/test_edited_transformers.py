@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "legacy"))
-from environments import compare, slugs
+from tests.legacy.runs import compare, slugs
 
 Edited = Callable[[str, str, str], tuple[Path]]
 

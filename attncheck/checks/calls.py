@@ -50,7 +50,7 @@ RULES = (
         "ATC123",
         "nothing-visible",
         "A whole batch row sees no key",
-        "The mask of a batch row hides every key from every one of its queries.",
+        "The mask of a batch row hides every key from every one of its queries. A row that is all padding is a warning only.",
         "The output of the row is zero, NaN or the mean of all values, depending on the kernel: it holds nothing of the input.",
         _MEASURED,
         "Look at how the mask is made: it may be inverted (True means that a key may be seen), or of another batch.",

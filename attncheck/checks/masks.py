@@ -80,7 +80,7 @@ RULES = (
         "ATC107",
         "causal-misaligned",
         "The causal diagonal lies in the wrong place",
-        "With fewer queries than keys (decoding, chunked prefill) the diagonal starts at the first key instead of ending at the last one, or it is moved by some tokens.",
+        "With fewer queries than keys (decoding, chunked prefill) the diagonal starts at the first key instead of ending at the last one, or it is moved by some tokens. In a watched script it is a warning: a prompt that fills an empty cache may mean it so.",
         "New tokens lose most of the context they should see, or see a token too many.",
         _MEASURED,
         "torch's is_causal=True aligns top-left; pass a mask or causal_lower_right when there is a cache.",

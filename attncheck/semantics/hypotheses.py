@@ -165,6 +165,8 @@ def _diagonal(right: Reading, frames: list[Frame], right_reach: int | None) -> I
     if any(frame.start for frame in frames):
         yield _Change((("diagonal", Diagonal.TOP_LEFT),), ("causal-misaligned",))
     solved = right_reach - right.right if right_reach is not None and right.right is not None else 0
+    if right_reach == 0 and right.right:
+        solved = 0  # a two-sided window that ends at the query itself is causal, whatever its left side has become
     for shift in dict.fromkeys((-1, 1, solved)):
         if shift:
             yield _Change((("shift", shift),), ("causal-misaligned",))

@@ -145,7 +145,7 @@ class AskedRun:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Time (seconds, median) and peak memory (bytes, None on a CPU) of one attention call, forward, by length in tokens."""
+    """Time (seconds, median) and peak memory (bytes, None on a CPU) of one attention forward, by length in tokens."""
 
     name: str
     length: int

@@ -126,7 +126,10 @@ def test_what_is_not_said_stays_unsaid(asked: list[BenchOptions]) -> None:
         (("--phase", "warmup"), "--phase warmup: there is no such thing to time"),
         (("--inputs", "ragged"), "--inputs ragged: there is no such thing to time"),
         (("--mask", "swa"), "--mask swa: there is no such thing to time"),
-        (("--format", "tarot"), "'tarot' is not a format of bench; there are csv, html, json, markdown, terminal"),
+        (
+            ("--format", "tarot"),
+            "'tarot' is not a format of bench; there are csv, html, json, junit, markdown, sarif, terminal",
+        ),
         (("--compare", "no/such.json"), "--compare no/such.json cannot be read: No such file or directory"),
         (("-o", "no/such/folder/x.json"), "there is no folder no/such/folder"),
         (("--plots", "/dev/null/plots"), "--plots '/dev/null/plots' cannot be made"),

@@ -35,7 +35,10 @@ def test_recorded_reports_parse_forever(path: Path) -> None:
     jsonschema.validate(found, schema())
     assert "H100" in json.dumps(found["environment"])
     again = to_wire(read(str(path)))
-    assert {key: again[key] for key in ("findings", "summary")} == {key: found[key] for key in ("findings", "summary")}
+    assert again["summary"] == found["summary"]
+    assert len(again["findings"]) == len(found["findings"])
+    for now, then in zip(again["findings"], found["findings"]):  # findings have gained fields since
+        assert {key: now[key] for key in then} == then
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -75,7 +75,7 @@ def unfound(done: Sequence[Row]) -> list[str]:
         for row in done
         if row.verdict not in GOOD
     ]
-    for case in dict.fromkeys(row.case for row in done):
+    for case in dict.fromkeys(row.case for row in done if row.bad):
         if not any(row.verdict == FOUND for row in done if row.case == case):
             wrong.append(f"{case}: found nowhere")
     return wrong

@@ -48,10 +48,12 @@ def _reading(case: Case, found: Report, name: str) -> Reading:
     if entry is None or entry["status"] == "rejected":
         reasons = entry["reasons"] if entry is not None else [{"text": f"{name} is not known"}]
         return Reading((), "; ".join(reason["text"] for reason in reasons)[:200], "rejected")
+    scenarios = case.scenario.split(",")
     cells = [
         cell
         for cell in found["matrix"]
-        if (cell["implementation"], cell["scenario"]) == (name, case.scenario) and case.variant in ("", cell["variant"])
+        if cell["implementation"] == name
+        if cell["scenario"] in scenarios and case.variant in ("", cell["variant"])
     ]
     if not cells or any(cell["verdict"] not in _JUDGED for cell in cells):
         reasons = {cell.get("reason") or cell["verdict"] for cell in cells if cell["verdict"] not in _JUDGED}
@@ -60,17 +62,19 @@ def _reading(case: Case, found: Report, name: str) -> Reading:
     findings = [
         entry
         for entry in found["findings"]
-        if (entry["implementation"], entry["scenario"]) == (name, case.scenario)
-        and case.basis in ("", entry["basis"])
-        and case.severity in ("", entry["severity"])
+        if entry["implementation"] == name and entry["scenario"] in scenarios
+        if case.basis in ("", entry["basis"]) and case.severity in ("", entry["severity"])
     ]
-    if case.variant:
-        slugs = {cell["difference"] for cell in cells if cell["difference"]}
-        findings = [entry for entry in findings if entry["slug"] in slugs]
-    else:
-        slugs = {entry["slug"] for entry in findings}
+    findings = [entry for entry in findings if case.variant in ("", *_variants(entry))]
+    slugs = {entry["slug"] for entry in findings} | {cell["difference"] for cell in cells if cell["difference"]}
     leading = [entry for entry in findings if entry["slug"] == case.slug] or findings
     return Reading(tuple(sorted(slugs)), _figures(leading[0]) if leading else "all cells right")
+
+
+def _variants(finding: dict[str, Any]) -> tuple[str, ...]:
+    """Every variant in which a finding showed; the leading one alone is a field of its own."""
+    listed = str(finding["evidence"].get("figures", {}).get("variants", ""))
+    return (finding["variant"], *listed.split(", "))
 
 
 def _figures(finding: dict[str, Any]) -> str:

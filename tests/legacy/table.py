@@ -19,10 +19,10 @@ class Case:
     """One defect; the head of bank.toml says what each field means."""
 
     id: str
-    bad: tuple[str, ...]
-    slug: str
     impl: tuple[str, ...]
     scenario: str
+    bad: tuple[str, ...] = ()
+    slug: str = ""
     fixed: tuple[str, ...] = ()
     package: str = "transformers"
     target: str = ""

@@ -10,7 +10,7 @@ from tests.legacy.environments import companions
 from tests.legacy.routes import Reading
 from tests.legacy.table import Case, cases
 
-CASE = Case("X1", ("1",), "window-ignored", ("sdpa",), "plain", fixed=("2",), left={"window-off-by-one": "a reason"})
+CASE = Case("X1", ("sdpa",), "plain", ("1",), "window-ignored", fixed=("2",), left={"window-off-by-one": "a reason"})
 SUBSET = [(case, version, bad) for case in cases() for version, bad in case.ends(ci=True)]
 
 
@@ -20,8 +20,9 @@ def test_every_case_has_its_own_name_and_both_ends():
     assert {case.id for case in cases() if case.id.startswith("F")} == {f"F{number:02}" for number in range(1, 22)}
     assert {case.id for case in cases() if case.id.startswith("O")} == {f"O{number:02}" for number in range(1, 18)}
     for case in cases():
-        assert bool(case.fixed) == case.id.startswith("F"), case.id
-        assert not case.fixed or max(map(Version, case.bad)) < min(map(Version, case.fixed)), case.id
+        assert bool(case.fixed) == case.id.startswith(("F", "N")), case.id
+        assert bool(case.bad) == case.id.startswith(("F", "O")), case.id
+        assert not case.fixed or not case.bad or max(map(Version, case.bad)) < min(map(Version, case.fixed)), case.id
 
 
 def test_the_subset_lies_within_the_cases_and_has_both_ends():
@@ -34,7 +35,12 @@ def test_slugs_are_rules():
     from attncheck.checks.registry import rule
 
     for case in cases():
-        for slug in (case.slug, *case.also.values(), *(entry.partition(" ")[0] for entry in case.left)):
+        assert bool(case.slug) == bool(case.bad), case.id
+        for slug in (
+            *filter(None, (case.slug,)),
+            *case.also.values(),
+            *(entry.partition(" ")[0] for entry in case.left),
+        ):
             assert rule(slug) is not None, (case.id, slug)
 
 

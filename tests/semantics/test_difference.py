@@ -288,3 +288,10 @@ def test_what_was_not_read_in_the_same_way_is_not_comparable() -> None:
     assert comparable(read, read)
     for reference in (gather(outside, PLAIN, None, Part.DECODER), unreadable, broken):
         assert not comparable(reference, read)
+
+
+def test_a_two_sided_window_that_became_causal_is_not_a_moved_diagonal() -> None:
+    for left in (2, 4, 7, 8):
+        found = slugs(*differences(layer(4, 4), layer(left, 0), PLAIN))
+        assert "causal-unexpected" in found, left
+        assert "causal-misaligned" not in found, left

@@ -32,8 +32,8 @@ class Listener(logging.Handler):
 def run(step: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | Rejected:
     """(backend with its version in TransformerEngine's words, what it said of the others), or its refusal.
 
-    step: key of a call. arguments: calls: key -> `AskedCall`, and device. The process must have been started with NVTE_DEBUG=1 and
-    NVTE_DEBUG_LEVEL=2, and with the user's own variables. Raises what the import or the kernel raises.
+    step: key of a call. arguments: calls: key -> `AskedCall`, and device. The process must have been started with
+    NVTE_DEBUG=1 and NVTE_DEBUG_LEVEL=2, and with the user's own variables. Raises what the import or the kernel raises.
     """
     from transformer_engine.pytorch import DotProductAttention
 
