@@ -182,7 +182,7 @@ def test_targets_that_are_nothing(target: str, words: str, no_worker: None) -> N
         (("--impl", ","), "--impl ',' names nothing"),
         (("--scenario", "plane"), "choose from plain, left-pad"),
         (("--scenario", ""), "--scenario '' names nothing"),
-        (("--format", "xml"), "there are html, json, markdown, terminal"),
+        (("--format", "xml"), "there are html, json, junit, markdown, sarif, terminal"),
         (("-o", "no/such/folder/report.json"), "there is no folder no/such/folder"),
         (("-o", "."), "cannot be written"),
         (("-o", ""), "cannot be written"),
