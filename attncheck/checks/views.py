@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from attncheck.checks.interface import REFERENCE, Inputs, View
-from attncheck.semantics.difference import Difference, beyond_inputs, compare, compare_with
-from attncheck.semantics.layer_masks import gather, looks_ahead
+from attncheck.semantics.difference import Difference, beyond_inputs, compare, compare_with, one_sided
+from attncheck.semantics.layer_masks import LayerMasks, gather
 from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Observed, ScenarioRun
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part
@@ -49,14 +49,13 @@ def is_measure(reference: View) -> bool:
     """False for an eager that breaks what is known all the same, so that nothing can be compared with it.
 
     Known are its inputs (padding, other documents and keys that the caller hides are not seen) and, where only the
-    window is not, that a bidirectional layer looks ahead. Keys behind the last token (another stack's, in one call with
+    window is not, whether the layer looks ahead. Keys behind the last token (another stack's, in one call with
     the tokens') make the places of all of them uncertain: then only a mask of the caller's makes eager doubtful.
     """
     masks, spec = reference.masks, reference.spec
     if masks.behind:
         return all(row.custom is None for row in reference.layout.rows)
-    both_ways = spec.mask.window.right is None and not spec.unknown & {"direction", "kind"}
-    return not beyond_inputs(masks) and (looks_ahead(masks) or not both_ways)
+    return not (beyond_inputs(masks) or _against_what_is_known(spec, masks))
 
 
 def unseen(run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> list[AttentionSpec]:
@@ -180,8 +179,7 @@ def _view(
     elif spec.mask_known:
         differences = compare(spec.mask, masks)
     else:
-        # Of a kind that nobody can write down it is not even known what its keys stand for.
-        differences = () if "kind" in spec.unknown else beyond_inputs(masks)
+        differences = _against_what_is_known(spec, masks)
         if not differences and reference is not None and is_measure(reference):
             differences = compare_with(reference.masks, masks)
     return View(
@@ -199,6 +197,17 @@ def _view(
         differences=differences,
         reference=reference,
     )
+
+
+def _against_what_is_known(spec: AttentionSpec, masks: LayerMasks) -> tuple[Difference, ...]:
+    """What is wrong whatever the layer declares: beyond its inputs and, where they are known, against its direction."""
+    if "kind" in spec.unknown:  # of a kind that nobody can write down it is not even known what its keys stand for
+        return ()
+    if "direction" in spec.unknown:
+        return beyond_inputs(masks)
+    if spec.mask.window.right is None:
+        return beyond_inputs(masks) or one_sided(masks)
+    return beyond_inputs(masks, causal=spec.mask.window.right == 0)
 
 
 def _matched(seen: set[int], declared: Sequence[AttentionSpec]) -> dict[int, AttentionSpec]:

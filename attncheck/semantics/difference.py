@@ -10,7 +10,7 @@ from attncheck.semantics import describe
 from attncheck.semantics.features import features
 from attncheck.semantics.hypotheses import Explanation, Sample, explain, infer
 from attncheck.semantics.keepmask import KeepMask
-from attncheck.semantics.layer_masks import LayerMasks, beside, same_queries, without
+from attncheck.semantics.layer_masks import LayerMasks, beside, looks_ahead, same_queries, without
 from attncheck.semantics.reading import Frame, Reading, mask_of, rows_of
 from attncheck.semantics.spec import MaskSpec
 
@@ -19,6 +19,9 @@ DROPOUT_SHARE = 0.02
 
 #: The reading that forbids only what the inputs forbid.
 _LOOSEST = Reading(None, None, None)
+_LOOSEST_CAUSAL = Reading(None, 0, None)
+#: What a layer declares of which only the direction is known.
+_BOTH_SIDES = "keys on both sides, how many is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +86,41 @@ def compare_with(reference: LayerMasks, masks: LayerMasks) -> tuple[Difference, 
     return tuple(_merge(found))
 
 
-def beyond_inputs(masks: LayerMasks) -> tuple[Difference, ...]:
+def beyond_inputs(masks: LayerMasks, *, causal: bool = False) -> tuple[Difference, ...]:
     """Keys that no declaration can allow: padding, another document's, and those that the caller's mask hides.
 
     All that can be held against a layer that declares nothing knowable; empty when it keeps to its inputs.
+    causal: the layer is known to be causal all the same (only its window is not), so that no later key is allowed.
     """
+    loosest = _LOOSEST_CAUSAL if causal else _LOOSEST
     found = []
     for heads, samples in masks.groups.items():
-        bounds = [rows_of(frame, _LOOSEST) for frame, _ in samples]
+        bounds = [rows_of(frame, loosest) for frame, _ in samples]
         expected = [tuple(row & most for row, most in zip(rows, at)) for (_, rows), at in zip(samples, bounds)]
         if any(rows != kept for (_, rows), kept in zip(samples, expected)):
-            named = (features(frame, _LOOSEST, kept, rows) for (frame, rows), kept in zip(samples, expected))
+            named = (features(frame, loosest, kept, rows) for (frame, rows), kept in zip(samples, expected))
             slugs = tuple(dict.fromkeys(slug for names in named for slug in names))
             found.append(_difference(Explanation(slugs, None), heads, samples, expected, None))
+    return tuple(_merge(found))
+
+
+def one_sided(masks: LayerMasks) -> tuple[Difference, ...]:
+    """No query sees a later key, in a layer that looks both ways through a window of unknown size.
+
+    Whatever the size is, the next key lies in it: `causal-unexpected`, with that key as the one that is missed. Empty
+    when some query looks ahead, or none could.
+    """
+    if looks_ahead(masks):
+        return ()
+    found = []
+    for heads, samples in masks.groups.items():
+        expected = [
+            tuple(row | (2 << query & bound) for query, row, bound in zip(frame.judged, rows, rows_of(frame, _LOOSEST)))
+            for frame, rows in samples
+        ]
+        if any(rows != wanted for (_, rows), wanted in zip(samples, expected)):
+            entry = _difference(Explanation(("causal-unexpected",), None), heads, samples, expected, None)
+            found.append(replace(entry, declared_text=_BOTH_SIDES, declared_short=_BOTH_SIDES))
     return tuple(_merge(found))
 
 

@@ -32,31 +32,42 @@ def found(given: list[ScenarioRun], spec: AttentionSpec = BOTH, **fields: Any) -
     return [finding for finding in findings if finding.slug == SLUG]
 
 
-def test_gemma2_on_an_h100() -> None:
-    """eager and sdpa see 7 back, flash attention 7 back and 7 ahead (facts of the recorded run)."""
-    given = ran(eager=layer(7), sdpa=layer(7), flash_attention_2=layer(7, 7), flash_attention_4=layer(7, 7))
-    (finding,) = found(given, default="eager")
+def test_two_windows_and_nobody_says_which() -> None:
+    """eager, the usual measure, did not run."""
+    given = ran(sdpa=layer(8, 8), flex_attention=layer(8, 8), flash_attention_2=layer(7, 7))
+    (finding,) = found(given, default="sdpa")
     assert finding.severity is Severity.WARNING
     assert finding.basis is Basis.MEASURED
     assert finding.implementation is None
-    assert "eager, sdpa: 8 keys: 7 back, 0 ahead" in finding.message
-    assert "flash_attention_2, flash_attention_4: reach 7 back and 7 ahead" in finding.message
-    assert finding.evidence.first_difference == (0, 0, 1)
-    assert finding.evidence.leaked > 0
-    assert "--impl eager,sdpa,flash_attention_2,flash_attention_4 --scenario plain" in finding.reproduction
-    assert finding.recommendations[0].text.startswith("name eager")
+    assert "sdpa, flex_attention: reach 8 back and 8 ahead" in finding.message
+    assert "flash_attention_2: reach 7 back and 7 ahead" in finding.message
+    assert finding.evidence.first_difference == (0, 0, 8)
+    assert finding.evidence.missed > 0
+    assert "--impl sdpa,flex_attention,flash_attention_2 --scenario plain" in finding.reproduction
+    assert finding.recommendations[0].text.startswith("name sdpa")
     assert len(finding.recommendations) == 2
+
+
+def test_gemma2_on_an_h100() -> None:
+    """Recorded: eager and sdpa see 7 back, flash attention 7 back and 7 ahead. Who looks one way only is wrong."""
+    given = ran(eager=layer(7), sdpa=layer(7), flash_attention_2=layer(7, 7), flash_attention_4=layer(7, 7))
+    assert found(given, default="eager") == []
+    findings = checks.evaluate(runs.inputs(model(BOTH), *given)).findings
+    assert {(finding.implementation, finding.slug) for finding in findings if finding.severity is Severity.ERROR} == {
+        ("eager", "causal-unexpected"),
+        ("sdpa", "causal-unexpected"),
+    }
 
 
 def test_the_cells_stay_without_a_verdict() -> None:
     """Nobody knows which one is right."""
-    given = ran(eager=layer(7), flash_attention_2=layer(7, 7))
+    given = ran(sdpa=layer(8, 8), flash_attention_2=layer(7, 7))
     cells = checks.evaluate(runs.inputs(model(BOTH), *given)).cells
     assert {cell.verdict for cell in cells} == {Verdict.UNKNOWN}
 
 
 def test_quiet_when_they_agree() -> None:
-    assert found(ran(eager=layer(7), sdpa=layer(7), flash_attention_2=layer(7))) == []
+    assert found(ran(sdpa=layer(7, 7), flex_attention=layer(7, 7), flash_attention_2=layer(7, 7))) == []
 
 
 def test_quiet_where_eager_is_a_measure() -> None:
@@ -77,26 +88,26 @@ def test_quiet_where_the_mask_is_declared_or_the_kind_is_unknown(spec: Attention
 
 
 def test_three_ways() -> None:
-    (finding,) = found(ran(eager=layer(7), sdpa=layer(None, None), flash_attention_2=layer(7, 7)))
+    (finding,) = found(ran(flex_attention=layer(8, 8), sdpa=layer(None, None), flash_attention_2=layer(7, 7)))
     assert finding.evidence.figures["camps"] == 3
     assert "sdpa: every key" in finding.message
 
 
 def test_a_crashed_probe_is_survived_and_the_others_are_compared() -> None:
     crashed = runs.run(Crashed("signal", "SIGSEGV"), PLAIN, implementation="flash_attention_3")
-    assert len(found([crashed, *ran(eager=layer(7), flash_attention_2=layer(7, 7))])) == 1
-    assert found([crashed, *ran(eager=layer(7))]) == []
+    assert len(found([crashed, *ran(sdpa=layer(8, 8), flash_attention_2=layer(7, 7))])) == 1
+    assert found([crashed, *ran(sdpa=layer(8, 8))]) == []
 
 
 def test_broken_numbers_are_no_opinion() -> None:
     nan = runs.run(runs.calls(layer(7, 7), PLAIN, nan_rows=((0, 3),)), PLAIN, implementation="sdpa")
-    assert found([nan, *ran(eager=layer(7))]) == []
+    assert found([nan, *ran(flex_attention=layer(8, 8))]) == []
 
 
 def test_black_box_readings_are_not_laid_beside_exact_ones() -> None:
     """They cannot see a query's own key."""
     outside = runs.run(runs.calls(layer(7, 7), PLAIN, method=Method.PERTURBATION), PLAIN, implementation="sdpa")
-    assert found([outside, *ran(eager=layer(7))]) == []
+    assert found([outside, *ran(flex_attention=layer(8, 8))]) == []
 
 
 def test_who_breaks_the_inputs_is_another_rules() -> None:
@@ -138,7 +149,7 @@ def test_predictions_are_called_predictions() -> None:
     predicted = runs.run(
         runs.calls(layer(7, 7), PLAIN), PLAIN, implementation="flash_attention_2", basis=Basis.PREDICTED
     )
-    (finding,) = found([predicted, *ran(eager=layer(7))])
+    (finding,) = found([predicted, *ran(sdpa=layer(8, 8))])
     assert finding.basis is Basis.PREDICTED
 
 

@@ -98,10 +98,26 @@ def test_a_causal_eager_is_no_measure_for_a_bidirectional_layer_of_unknown_windo
     both = layer(None, None, unknown=frozenset({"window"}))
     calls = {"eager": runs.calls(CAUSAL, PLAIN), "sdpa": runs.calls(layer(7, 7), PLAIN)}
     given = [runs.run(seen, PLAIN, implementation=name) for name, seen in calls.items()]
-    assert found(checks.evaluate(runs.inputs(model(both), *given))) == {(None, "implementations-disagree")}
+    assert found(checks.evaluate(runs.inputs(model(both), *given))) == {("eager", "causal-unexpected")}
     calls["eager"] = runs.calls(layer(8, 8), PLAIN)
     given = [runs.run(seen, PLAIN, implementation=name) for name, seen in calls.items()]
     assert found(checks.evaluate(runs.inputs(model(both), *given))) == {("sdpa", "window-off-by-one")}
+
+
+def test_a_layer_that_looks_ahead_is_wrong_where_only_the_window_is_unknown() -> None:
+    """In a causal layer no window reaches later keys; one that keeps to the past cannot be judged."""
+    causal = layer(None, 0, unknown=frozenset({"window"}))
+    for effective, expected in ((layer(7, 7), {("sdpa", "causal-ignored")}), (layer(7), set()), (CAUSAL, set())):
+        run = runs.run(runs.calls(effective, PLAIN), PLAIN, implementation="sdpa")
+        assert found(checks.evaluate(runs.inputs(model(causal), run))) == expected
+
+
+def test_single_tokens_cannot_look_ahead() -> None:
+    """Decoding feeds no later key, so a bidirectional layer of unknown window is not held guilty of hiding it."""
+    both = layer(None, None, unknown=frozenset({"window"}))
+    single = Layout((sequence(8),), tuple((at, at + 1) for at in range(8)))
+    run = runs.run(runs.calls(CAUSAL, single), single, implementation="sdpa", scenario="decode")
+    assert found(checks.evaluate(runs.inputs(model(both), run))) == set()
 
 
 def test_where_eager_keeps_to_its_inputs_the_others_are_compared_with_it() -> None:

@@ -65,6 +65,7 @@ COMPANIONS = (
         ),
     ),
     Companions("5.0", ("tokenizers==0.22.2", "huggingface_hub==1.33.0", "numpy==2.4.6"), alone=False),
+    Companions("5.16", ("tokenizers==0.23.3", "huggingface_hub==1.33.0", "numpy==2.4.6"), alone=False),
     Companions("5.18", ("tokenizers==0.23.3", "huggingface_hub==2.4.0", "numpy==2.4.6"), alone=False),
 )
 

@@ -30,7 +30,7 @@ def run(case: Case, version: str, root: Path) -> dict[str, Reading]:
     if case.route == "verify":
         return _verify(case, version, path, root)
     settings = [word for text in case.set for word in ("--set", text)]
-    wanted = ("--impl", ",".join(case.impl), "--scenario", case.scenario)
+    wanted = ("--impl", ",".join((*case.beside, *case.impl)), "--scenario", case.scenario)
     _, found = compare(case.target, *settings, *wanted, path=path, root=root)
     _require(found, case.package, version)
     return {name: _reading(case, found, name) for name in case.impl}

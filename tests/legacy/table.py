@@ -23,6 +23,7 @@ class Case:
     scenario: str
     bad: tuple[str, ...] = ()
     slug: str = ""
+    beside: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     package: str = "transformers"
     target: str = ""
