@@ -170,6 +170,15 @@ Without = Annotated[
         rich_help_panel=USE_PANEL,
     ),
 ]
+BenchFile = Annotated[
+    str | None,
+    typer.Option(
+        "--bench",
+        metavar="FILE",
+        help="A JSON report of attncheck bench: of what is right, the fastest is recommended.",
+        rich_help_panel=USE_PANEL,
+    ),
+]
 SeqLen = Annotated[
     int | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from attncheck import __version__, checks
 from attncheck.comparison import framework as framing
-from attncheck.comparison import own_calls, sub_models, without
+from attncheck.comparison import own_calls, stored_bench, sub_models, without
 from attncheck.comparison.measuring import Measured, measure, real_shapes
 from attncheck.comparison.options import (
     CompareOptions,
@@ -53,6 +53,7 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
     Raises TargetError or UsageError (exit 2) for what cannot be read, NoVerdictError (exit 3) when torch or
     transformers cannot be used at all. A model that cannot be built gives a report whose cells say why nothing was run.
     """
+    bench = None if options.bench is None else stored_bench.read(options.bench)
     setup = framing.read(options)
     options = options if setup is None else setup.options
     asked = scenario_names(options.scenario)
@@ -87,6 +88,9 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
     inputs = replace(
         inputs, shapes=real_shapes(groups, measured, environment, options, device, inputs.seq_len, progress)
     )
+    if bench is not None:
+        held = stored_bench.held(bench, options, target.spec.model_type, groups, environment, device)
+        inputs = replace(inputs, bench=held)
     progress("judging")
     conclusion = checks.evaluate(inputs)
     return Report(
@@ -101,6 +105,7 @@ def compare(options: CompareOptions, progress: Progress = lambda _: None) -> Rep
         matrix=conclusion.cells,
         findings=conclusion.findings,
         recommended=conclusion.recommended,
+        speeds=conclusion.speeds,
         shapes=tuple(inputs.shapes),
         sub_models=rows,
         without=proof,

@@ -15,6 +15,7 @@ from attncheck.installed.state import TorchState
 from attncheck.semantics.convention import Ability, Convention
 from attncheck.semantics.incident import WindowIncident
 from attncheck.semantics.shape import ShapeReading
+from attncheck.semantics.speeds import Speeds
 from attncheck.semantics.sub_models import AskedRun, WithoutFlash
 from attncheck.semantics.timing import Bench
 from attncheck.semantics.timing_changes import BenchChanges
@@ -35,10 +36,11 @@ class Check:
 class Report:
     """One run of one command.
 
-    sub_models: what each sub-model runs when attention is asked for in some way. without: the answer to `--without`.
-    missing: field of this report (or "imports") -> why nobody looked at what would stand there. changes: this bench
-    against a stored one. watch: what a watch saw of a running script. baseline: what an earlier report changed about
-    this one. fail_on: lowest severity that makes the command fail ("error", "warning", "never").
+    speeds: what a stored bench says for the recommendation. sub_models: what each sub-model runs when attention is
+    asked for in some way. without: the answer to `--without`. missing: field of this report (or "imports") -> why
+    nobody looked at what would stand there. changes: this bench against a stored one. watch: what a watch saw of a
+    running script. baseline: what an earlier report changed about this one. fail_on: lowest severity that makes the
+    command fail ("error", "warning", "never").
     """
 
     command: str
@@ -52,6 +54,7 @@ class Report:
     matrix: tuple[Cell, ...] = ()
     findings: tuple[Finding, ...] = ()
     recommended: Recommended | None = None
+    speeds: Speeds | None = None
     checks: tuple[Check, ...] = ()
     conventions: tuple[Convention, ...] = ()
     abilities: tuple[Ability, ...] = ()

@@ -13,7 +13,9 @@ from attncheck.semantics import timing_changes
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.spec import CAUSAL, FULL, Window
+from attncheck.semantics.speeds import SpeedRow, Speeds
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, DeviceRates, Growth, setting
+from tests import sample_reports
 from tests.builders import ENVIRONMENT, GPU_ENVIRONMENT
 
 MATRIX, COPY = 798e12, 3.0e12
@@ -255,3 +257,22 @@ def scaled(cell: BenchCell, factor: float, memory: int = 1) -> BenchCell:
         p80=cell.p80 * factor,
         peak_memory=None if cell.peak_memory is None else cell.peak_memory * memory,
     )
+
+
+def speeds_report() -> Report:
+    """A `compare` that a stored bench of another machine orders."""
+    rows = (
+        SpeedRow("flash_attention_2", "flash-attn-2", 0.0166, 0.0165, 0.0167, 98, 0.004, False, "predicted right only"),
+        SpeedRow("sdpa", "sdpa", 1.01, 1.0, 1.02, 20, 0.24, True, "measured right"),
+        SpeedRow("eager", "eager", 4.14, 4.13, 4.15, 20, 1.0, True, "measured right"),
+    )
+    call: dict[str, Any] = {"phase": "prefill", "inputs": "plain", "batch": 1, "kv_len": 32768, "layers": 32}
+    remarks = ("it was measured with torch 2.11.0 (here 2.13.0)",)
+    speeds = Speeds("bench.json", RATES.name, "kernel", "bfloat16", **call, rows=rows, remarks=remarks)
+    return replace(sample_reports.healthy_report(), speeds=speeds)
+
+
+def unused_speeds_report() -> Report:
+    """A `compare` with a stored bench of other sizes."""
+    speeds = Speeds("bench.json", RATES.name, unused="it has no time of what this model declares")
+    return replace(sample_reports.healthy_report(), speeds=speeds)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from attncheck.semantics.shape import Shape
-from attncheck.semantics.spec import CAUSAL, FULL, Bias, Part, Window
+from attncheck.semantics.shape import Shape, declared_shape
+from attncheck.semantics.spec import CAUSAL, FULL, Part, Window
 from attncheck.semantics.timing import BenchCase
 from attncheck.semantics.workload import cells
 from attncheck.verdicts import LayerGroup
@@ -145,24 +145,10 @@ def of_model(groups: Sequence[LayerGroup], dtype: str) -> tuple[tuple[Attention,
         spec = group.spec
         if not spec.attends:
             continue
-        lacking = "kind" in spec.unknown or not spec.num_heads or not spec.head_dim or not spec.mask_known
-        if lacking or group.part is Part.CROSS or not spec.num_heads or not spec.head_dim:
+        shape = declared_shape(spec, dtype)
+        if shape is None or group.part is Part.CROSS:
             why = "cross-attention" if group.part is Part.CROSS else "sizes or mask are not declared"
             left_out.append(f"{group.part.value} layers {', '.join(map(str, group.layers))}: {why}")
             continue
-        known = {name: getattr(spec.softmax, name) for name in ("scale", "softcap") if name not in spec.unknown}
-        shape = Shape(
-            num_heads=spec.num_heads,
-            num_kv_heads=spec.num_kv_heads or spec.num_heads,
-            head_dim=spec.head_dim,
-            head_dim_v=spec.head_dim_v or spec.head_dim,
-            window=spec.mask.window,
-            chunk=spec.mask.chunk,
-            scale=known.get("scale"),
-            softcap=known.get("softcap"),
-            sinks="sinks" not in spec.unknown and spec.softmax.sinks,
-            alibi="bias" not in spec.unknown and spec.softmax.bias is Bias.ALIBI,
-            dtype=dtype,
-        )
         found.setdefault((shape, group.part), Attention(shape, group.layers[0], group.part))
     return tuple(found.values()), tuple(left_out)

@@ -97,21 +97,11 @@ def _untimed(session: Session, case: BenchCase, attention: Attention, api: Api, 
         return None
     session.note(speed.wrong_kernel(fault, case, session.typed))
     session.excluded[case] = fault.slug
-    if _called_by_layers(api, case):
+    if baselines.called_by_layers(api, case.inputs):
         session.wrong[api.serves, attention, case.backward] = fault.slug
     if session.options.include_wrong:
         return None
     return BenchCell(case, Outcome.NOT_RUN, excluded=fault.slug, detail=fault.headline)
-
-
-def _called_by_layers(api: Api, case: BenchCase) -> bool:
-    """True for the API that an implementation of transformers calls for such inputs.
-
-    It leaves the choice of a kernel to SDPA, and takes the packed functions of flash-attention for padding and
-    documents only.
-    """
-    forced = api.serves == "sdpa" and api.name != baselines.SDPA
-    return bool(api.serves) and not forced and (api.layout == "thd") == (case.inputs != "plain" and "flash" in api.name)
 
 
 def _arguments(session: Session, steps: Mapping[str, BenchCase]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attncheck.checks import own_calls, recommend, reproduction, severity, status, without
+from attncheck.checks import own_calls, recommend, reproduction, severity, status, timed, without
 from attncheck.checks.cells import cells
 from attncheck.checks.framework import of_what_runs
 from attncheck.checks.interface import Case, Conclusion, Inputs, Issue, View
@@ -37,10 +37,14 @@ def evaluate(inputs: Inputs) -> Conclusion:
         for finding in findings
     ]
     findings = of_what_runs(findings, inputs)
-    findings.sort(key=lambda finding: -finding.severity.rank)
-    best = without.recommended(inputs, findings, recommend.recommended(inputs, findings, ranking))
+    speeds = recommend.speeds(inputs, findings, statuses, ranking)
+    best = without.recommended(inputs, findings, recommend.recommended(inputs, findings, ranking, speeds))
     best = best if inputs.own is None else own_calls.recommended(inputs, findings)
-    return Conclusion(statuses, tuple(matrix), tuple(findings), best)
+    runs = inputs.default if inputs.framework is None else inputs.framework.runs
+    concerned = [name for name in (runs, best and best.implementation) if name]
+    findings += timed.slow_paths(inputs, [rank.name for rank in ranking if not rank.wrong], concerned)
+    findings.sort(key=lambda finding: -finding.severity.rank)
+    return Conclusion(statuses, tuple(matrix), tuple(findings), best, speeds)
 
 
 def judged(view: View, inputs: Inputs) -> list[Issue]:

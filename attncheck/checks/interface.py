@@ -15,6 +15,7 @@ from attncheck.semantics.layout import Layout
 from attncheck.semantics.observation import CallObservation, Reason, Rejected, ScenarioRun
 from attncheck.semantics.shape import ShapeReading
 from attncheck.semantics.spec import AttentionSpec, ModelSpec, Part
+from attncheck.semantics.speeds import HeldBench, Speeds
 from attncheck.semantics.sub_models import AskedRun, WithoutFlash
 from attncheck.semantics.tolerances import Tolerances, tolerances
 from attncheck.semantics.written import OwnCalls
@@ -63,6 +64,7 @@ class Inputs:
     sub_models: what each sub-model runs when attention is asked for in some way. without: the answer to `--without`.
     live: the model itself was probed (`tiny` is `real`), so that a layer stands for itself alone. framework: what a
     training framework's settings resolve to, None where none was named. own: kernel calls that it makes itself.
+    bench: a stored bench whose times order what is right, None without.
     """
 
     target: str
@@ -87,6 +89,7 @@ class Inputs:
     without: WithoutFlash | None = None
     framework: Resolution | None = None
     own: OwnCalls | None = None
+    bench: HeldBench | None = None
 
     @property
     def seq_len(self) -> int | None:
@@ -189,3 +192,4 @@ class Conclusion:
     cells: tuple[Cell, ...]
     findings: tuple[Finding, ...]
     recommended: Recommended | None = None
+    speeds: Speeds | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attncheck.checks import timed
 from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
 from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.semantics.observation import Basis, Observed, ScenarioRun
+from attncheck.semantics.speeds import Speeds
 from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Recommended, Status, Verdict
 
 #: Between implementations that are equally right: the one that needs the least memory and time on common hardware.
@@ -23,13 +25,17 @@ _TRAINING = ("plain", "left-pad", "right-pad", "gradients")
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """How an implementation does for the user's purpose. right: no error, and all of every needed scenario was seen right."""
+    """How an implementation does for the user's purpose. right: no error, and all of every needed scenario was seen right.
+
+    wrong: some error.
+    """
 
     name: str
     right: bool
     missing: tuple[str, ...]
     basis: Basis
     default: bool
+    wrong: bool = False
 
 
 def ranked(
@@ -37,7 +43,8 @@ def ranked(
 ) -> tuple[Rank, ...]:
     """The usable implementations, best first: right in all scenarios of the use, measured, the framework's own choice.
 
-    One that was run but never judged (nothing is known of what the config declares) is none of them.
+    With a stored bench, the fastest of those that are equally right comes before the framework's own choice. One that
+    was run but never judged (nothing is known of what the config declares) is none of them.
     """
     needed = _needed(inputs)
     refusing = {f.implementation for f in findings if f.slug == "shape-unsupported" and "refuses" in f.evidence.figures}
@@ -56,13 +63,18 @@ def ranked(
         seen = {cell.scenario for cell in cells}
         missing = tuple(name for name in needed if name not in seen)
         partly = any(_silent(cell) and cell.implementation == entry.name and cell.scenario in needed for cell in matrix)
-        ranks.append(Rank(entry.name, not (wrong or missing or partly), missing, entry.basis, entry.default))
-    wrong_names = {f.implementation for f in findings if f.severity is Severity.ERROR}
+        right = not (wrong or missing or partly)
+        ranks.append(Rank(entry.name, right, missing, entry.basis, entry.default, wrong))
+    calls = timed.deciding(inputs, [rank.name for rank in ranks if not rank.wrong])
+    # Beforehand: a list is empty while it is sorted.
+    equals = {rank: [calls.get(other.name) for other in ranks if _equally(other, rank)] for rank in ranks}
     ranks.sort(
         key=lambda rank: (
-            rank.name in wrong_names,
+            rank.wrong,
             rank.basis is not Basis.MEASURED,
             len(rank.missing),
+            bool(calls) and not rank.right,
+            timed.place(calls.get(rank.name), equals[rank]),
             not rank.default,
             _PREFERENCE.index(rank.name) if rank.name in _PREFERENCE else len(_PREFERENCE),
         )
@@ -70,8 +82,34 @@ def ranked(
     return tuple(ranks)
 
 
-def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[Rank]) -> Recommended | None:
-    """The implementation to use and why.
+def _equally(one: Rank, other: Rank) -> bool:
+    """True when nothing but speed and habit decides between them."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("wrong", "right", "basis", "missing"))
+
+
+def speeds(
+    inputs: Inputs, findings: Sequence[Finding], statuses: Sequence[Implementation], ranking: Sequence[Rank]
+) -> Speeds | None:
+    """What a stored bench says of the implementations, with what is to be held of each; None without a bench."""
+    standings = {entry.name: (False, _unusable(entry)) for entry in statuses}
+    for rank in ranking:
+        wrong = ", ".join(_scenarios_with(Severity.ERROR, rank.name, findings))
+        said = f"no error in what was {rank.basis.value}"
+        if rank.right:
+            said = f"{rank.basis.value} right" + ("" if rank.basis is Basis.MEASURED else " only")
+        standings[rank.name] = (not rank.wrong, f"wrong{f' in {wrong}' if wrong else ''}" if rank.wrong else said)
+    return timed.table(inputs, timed.deciding(inputs, [rank.name for rank in ranking if not rank.wrong]), standings)
+
+
+def _unusable(entry: Implementation) -> str:
+    """Why one is not ranked."""
+    return entry.reasons[0].text if entry.reasons else f"not to be used here ({entry.status.value.replace('_', ' ')})"
+
+
+def recommended(
+    inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[Rank], measured: Speeds | None = None
+) -> Recommended | None:
+    """The implementation to use and why. measured: of `speeds`.
 
     When each has an error somewhere, the first one without an error in a core scenario; None when there is none either.
     """
@@ -97,6 +135,7 @@ def recommended(inputs: Inputs, findings: Sequence[Finding], ranking: Sequence[R
         words = [f"{best.basis.value} right in {where}"]
     else:
         words = [f"no error in what was {best.basis.value}"]
+    words += timed.reasons(best.name, measured, inputs.bench, inputs.default)
     if best.missing:
         words.append(f"not seen in {', '.join(best.missing)}")
     if best.default:

@@ -19,11 +19,12 @@ from attncheck.probe.scenario import every_scenario
 class CompareOptions:
     """What `attncheck compare` was asked for. Empty tuples mean "all that apply"; None means "not said".
 
-    without: what must not run ("flash"). assignments, unchecked: `key=value` texts of --set and --set-unknown. seq_len:
-    tokens. timeout: seconds of silence allowed to one scenario. framework, framework_version: names as on the command
-    line; framework_set: `key=value` texts of its settings, arguments: those behind a settings file. settings_file: the
-    target as it was typed, where the model was found in it. weights: dtype that the settings load the model in, which
-    counts where `dtype` is not said; "" unknown.
+    without: what must not run ("flash"). bench: a JSON report of `attncheck bench` whose times order what is right.
+    assignments, unchecked: `key=value` texts of --set and --set-unknown. seq_len: tokens. timeout: seconds of silence
+    allowed to one scenario. framework, framework_version: names as on the command line; framework_set: `key=value`
+    texts of its settings, arguments: those behind a settings file. settings_file: the target as it was typed, where the
+    model was found in it. weights: dtype that the settings load the model in, which counts where `dtype` is not said;
+    "" unknown.
     """
 
     target: str
@@ -49,6 +50,7 @@ class CompareOptions:
     settings_file: str = ""
     weights: str = ""
     without: tuple[str, ...] = ()
+    bench: str | None = None
     given: Mapping[str, Any] | None = None
 
 
@@ -118,5 +120,6 @@ def arguments_of(options: CompareOptions, dtype: str, device: str) -> dict[str, 
         "use": options.use if options.use != "generate" else "",
         "packing": "yes" if options.packing else "",
         "without": ", ".join(options.without),
+        "bench": options.bench or "",
     }
     return {"dtype": dtype, "device": device, **{key: value for key, value in said.items() if value}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def compare(
     seq_len: int | None = None,
     use: str = "generate",
     packing: bool = False,
+    bench: str | os.PathLike[str] | None = None,
     device: str = "auto",
     dtype: str | None = None,
     revision: str | None = None,
@@ -66,6 +68,7 @@ def compare(
         seq_len=seq_len,
         use=use,
         packing=packing,
+        bench=None if bench is None else os.fspath(bench),
         device=device,
         dtype=dtype,
         revision=revision,

@@ -86,6 +86,16 @@ def decide(name: str, environment: Environment, call: Call) -> Usable | Rejected
     return Rejected(reasons) if reasons else Usable((name,))
 
 
+def called_by_layers(api: Api, inputs: str) -> bool:
+    """True for the API that the implementation `api.serves` of transformers calls for such inputs.
+
+    It leaves the choice of a kernel to SDPA, and takes the packed functions of flash-attention for padding and
+    documents only. inputs: "plain", "padded" or "packed".
+    """
+    forced = api.serves == "sdpa" and api.name != SDPA
+    return bool(api.serves) and not forced and (api.layout == "thd") == (inputs != "plain" and "flash" in api.name)
+
+
 BACKEND = Backend(
     "baselines",
     (),

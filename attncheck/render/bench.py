@@ -95,16 +95,11 @@ def sections(report: Report, style: Style) -> list[RenderableType]:
         for label, text in words.legend(every).items():
             grid.add_row(Text(label, style="dim"), Text(text, style="dim"))
         parts += [Text(), _inset(grid)]
-    matched = {words.published_at(cell) for table in every for cell in table.cells}
-    if left := {key: figure for key, figure in bench.published.items() if key not in matched}:
-        grid = _grid(2)
-        for key, figure in left.items():
-            grid.add_row(Text(key, style="dim"), figure)
-        parts += [
-            Text(),
-            Text("Published, without a time at these settings here", style="bold underline"),
-            _inset(grid),
-        ]
+    left = words.published_elsewhere(bench, every)
+    if left:
+        parts += [Text(), Text(words.PUBLISHED, style="bold underline")]
+    for key, figure in left.items():
+        parts += [_inset(Text(f"{key}:", style="dim")), Padding(Text(figure), (0, 0, 0, 2 * _INDENT))]
     return parts
 
 
@@ -113,13 +108,14 @@ def _summary(every: Sequence[BenchTable]) -> list[RenderableType]:
     rows = [(table, cells) for table in every if table.blocks and (cells := right(table.blocks[-1].cells))]
     if len(rows) < 2:
         return []
-    shapes = len({words.shape(table.case) for table, _ in rows}) > 1
+    widths, dtypes = ({getattr(table.case, name) for table, _ in rows} for name in ("head_dim", "dtype"))
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     for heading, justify in (("call", "left"), ("length", "left"), ("fastest", "left"), ("median", "right")):
         grid.add_column(heading, justify=justify, style="bold" if heading == "fastest" else "")  # type: ignore[arg-type]
     grid.add_column("next", justify="left")
     for table, cells in rows:
-        name = words.title(table.case) + (f", head_dim {table.case.head_dim}" if shapes else "")
+        name = words.title(table.case) + (f", head_dim {table.case.head_dim}" if len(widths) > 1 else "")
+        name += f", {table.case.dtype}" if len(dtypes) > 1 else ""
         first = cells[0]
         follower = f"{cells[1].case.subject} {words.ratio(_by(cells[1], first))}" if len(cells) > 1 else ""
         where = words.length(table.blocks[-1].kv_len)

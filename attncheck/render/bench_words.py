@@ -15,6 +15,8 @@ DRIFT = 0.05
 #: Below this r2 lengths do not grow by one power, and the exponent is shown with its fit.
 GOOD_FIT = 0.99
 
+#: Above `published_elsewhere`.
+PUBLISHED = "Published, without a time at these settings here"
 #: First calls from here on, in seconds, are named one by one: compiling, not launching.
 LONG_CALL = 0.5
 
@@ -261,3 +263,9 @@ def overhead(bench: Bench) -> str:
 def published_at(cell: BenchCell) -> str:
     """The settings of a cell as `Bench.published` names them."""
     return setting(cell.case.subject, cell.case.mask, cell.case.head_dim, cell.case.q_len)
+
+
+def published_elsewhere(bench: Bench, every: Sequence[BenchTable]) -> dict[str, str]:
+    """Published figures at settings that the bench has no time of: settings -> figure with its source."""
+    matched = {published_at(cell) for table in every for cell in table.cells}
+    return {where: figure for where, figure in bench.published.items() if where not in matched}

@@ -18,6 +18,7 @@ from attncheck.render import (
     json_watch,
     wire,
     wire_baseline,
+    wire_speeds,
 )
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.json_doctor import figures, finite
@@ -65,6 +66,8 @@ def to_wire(report: Report) -> wire.ReportEntry:
         }
         entry["matrix"] = [_cell(cell) for cell in report.matrix]
         entry["recommended"] = None if report.recommended is None else _recommended(report.recommended)
+    if report.speeds is not None:
+        entry["speeds"] = wire_speeds.entry(report.speeds)
     if report.implementations or report.model is not None:
         entry["implementations"] = [_implementation(implementation) for implementation in report.implementations]
     if report.conventions:

@@ -12,6 +12,7 @@ from attncheck.render import (
     markdown_findings,
     markdown_machine,
     shapes,
+    speeds,
     sub_models,
     verdict,
     watch,
@@ -24,6 +25,7 @@ from attncheck.render.symbols import STATUS, ascii_only
 from attncheck.render.terminal import to_text
 from attncheck.render.wording import BASIS_WORDS, declared_line, layer_ranges, platform_line, plural
 from attncheck.report import Report
+from attncheck.semantics.speeds import Speeds
 from attncheck.semantics.watched import Watch
 from attncheck.verdicts import Model, Recommended
 
@@ -56,6 +58,8 @@ def render(report: Report, style: Style) -> str:
         page.add("### Findings")
         for block, short, name in markdown_findings.folds(told):
             page.add(block, name, short=short)
+    if report.speeds is not None:
+        page.add(_speeds(report.speeds), "times of a bench")
     if report.recommended is not None:
         page.add(_recommended(report.recommended), "the recommended implementation")
     if report.without is not None:
@@ -135,6 +139,16 @@ def _declared(model: Model) -> str:
     layers = "" if model.num_layers is None else f", {plural(model.num_layers, 'layer')}"
     source = f"{code(model.model_type)}{layers}; config: {text(model.source_detail or model.source)}"
     return fold("What the model declares", [source, bullets(lines)])
+
+
+def _speeds(found: Speeds) -> str:
+    rows = []
+    for row in found.rows:
+        name, *others = speeds.cells(row)
+        rows.append((code(name), *map(text, others)))
+    grid = table(speeds.HEADINGS, rows) if rows else ""
+    told = bullets(text(f"{symbol} {words}") for symbol, words, _ in speeds.remarks(found))
+    return "\n\n".join(filter(None, (f"### {speeds.TITLE}", text(speeds.call(found)), grid, told)))
 
 
 def _recommended(recommended: Recommended) -> str:

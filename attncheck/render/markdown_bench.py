@@ -22,6 +22,10 @@ def blocks(report: Report) -> Iterator[tuple[str, str]]:
         yield title, _table(entry, report.bench, title)
     idle = never_ran(report.bench).items()
     yield "what was not timed", bullets(f"NOT RUN {code(name)} ({level}): {text(why)}" for (level, name), why in idle)
+    elsewhere = bench_words.published_elsewhere(report.bench, tables(report.bench)).items()
+    if elsewhere:
+        lines = bullets(f"{text(where)}: {text(figure)}" for where, figure in elsewhere)
+        yield "published figures", f"### {bench_words.PUBLISHED}\n\n{lines}"
     if report.changes is not None:
         yield "changes", _changes(report.changes)
     yield (

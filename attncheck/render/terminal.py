@@ -149,6 +149,10 @@ def _below(report: Report) -> list[list[RenderableType]]:
         from attncheck.render import doctor
 
         found.append(doctor.closing(report))
+    if report.speeds is not None:
+        from attncheck.render import speeds
+
+        found.append(speeds.sections(report.speeds))
     if report.recommended is not None:
         from attncheck.render import comparison
 

@@ -9,6 +9,7 @@ from attncheck.render.wire_bench import BenchEntry, ChangesEntry
 from attncheck.render.wire_doctor import AbilityEntry, ConventionEntry, IncidentEntry, InventoryEntry, TorchEntry
 from attncheck.render.wire_framework import FrameworkEntry
 from attncheck.render.wire_shapes import ShapeEntry
+from attncheck.render.wire_speeds import SpeedsEntry
 from attncheck.render.wire_sub_models import AskedRunEntry, WithoutEntry
 from attncheck.render.wire_watch import WatchEntry
 
@@ -283,6 +284,7 @@ class ReportEntry(_Required, total=False):
     scenarios: dict[str, list[str]]
     matrix: list[CellEntry]
     recommended: RecommendedEntry | None
+    speeds: SpeedsEntry
     conventions: list[ConventionEntry]
     abilities: list[AbilityEntry]
     inventory: InventoryEntry

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, Reason
-from attncheck.semantics.spec import CAUSAL, Part, Window
+from attncheck.semantics.spec import CAUSAL, AttentionSpec, Bias, Part, Window
 
 #: Variant of a reading at a length with seq % 128 == 64 under an explicit mask tensor (pytorch#196678).
 EXPLICIT_MASK = "explicit mask"
@@ -52,6 +52,26 @@ class Shape:
         )
         heads = f"{self.num_heads}/{self.num_kv_heads}x{self.head_dim}/{self.head_dim_v}"
         return "-".join(filter(None, (heads, f"w{sides}", *terms, self.dtype)))
+
+
+def declared_shape(spec: AttentionSpec, dtype: str) -> Shape | None:
+    """The shape that a layer declares; None where its sizes or its mask are not known. Unknown terms are left out."""
+    if "kind" in spec.unknown or not spec.num_heads or not spec.head_dim or not spec.mask_known:
+        return None
+    known = {name: getattr(spec.softmax, name) for name in ("scale", "softcap") if name not in spec.unknown}
+    return Shape(
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads or spec.num_heads,
+        head_dim=spec.head_dim,
+        head_dim_v=spec.head_dim_v or spec.head_dim,
+        window=spec.mask.window,
+        chunk=spec.mask.chunk,
+        scale=known.get("scale"),
+        softcap=known.get("softcap"),
+        sinks="sinks" not in spec.unknown and spec.softmax.sinks,
+        alibi="bias" not in spec.unknown and spec.softmax.bias is Bias.ALIBI,
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, slots=True)

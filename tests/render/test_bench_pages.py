@@ -195,6 +195,23 @@ def test_a_published_figure_stands_below_the_row_it_belongs_to() -> None:
     assert any("flash-attn-3, full, head_dim 256" in line for line in lines)
 
 
+def test_published_figures_of_other_settings_are_in_every_document() -> None:
+    for format_name in ("terminal", "html", "markdown"):
+        text = " ".join(interface.render(sample_benches.swa_report(), format_name).split())
+        assert "Published, without a time at these settings here" in text
+        assert "756 TFLOP/s" in text
+    assert "Published, without" not in interface.render(sample_benches.standard_report(), "markdown")
+
+
+def test_calls_that_differ_in_dtype_alone_are_told_apart() -> None:
+    single, half = (timed(case("eager", 1024, dtype=dtype), 1.0) for dtype in ("float32", "bfloat16"))
+    rows = page(with_cells(single, half), width=120).partition("Fastest at the longest length")[2].splitlines()[2:4]
+    assert [row.strip().split("  ")[0] for row in rows] == [
+        "kernel: prefill, forward, causal, float32",
+        "kernel: prefill, forward, causal, bfloat16",
+    ]
+
+
 def test_a_drift_is_remarked_upon() -> None:
     text = " ".join(page(sample_benches.standard_report()).split())
     assert "! drift sdpa-cudnn at 16k: the last repetitions were 8% slower than the first" in text
