@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 from attncheck.findings import Evidence, Finding, Recommendation, Setting, Severity
@@ -13,11 +15,19 @@ from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.spec import Part, Window
+from attncheck.stored import report as stored
 from attncheck.verdicts import LayerGroup
-from tests import sample_benches, sample_machines, sample_reports
+from tests import sample_benches, sample_machines, sample_reports, sample_watches
 from tests.builders import causal, spec
 
-PAGES = {
+_RECORDED = Path(__file__).parent / "gpu" / "recorded"
+
+
+def _recorded(name: str) -> Report:
+    return stored.read(str(_RECORDED / f"{name}.json"))
+
+
+PAGES: dict[str, Callable[[], Report]] = {
     "healthy": sample_reports.healthy_report,
     "faulty": sample_reports.faulty_report,
     "silent": sample_reports.silent_report,
@@ -28,6 +38,9 @@ PAGES = {
     "bench": sample_benches.standard_report,
     "interrupted": sample_benches.interrupted_report,
     "changed": sample_benches.changed_report,
+    "watch": sample_watches.watch_report,
+    "settings": lambda: _recorded("llama_factory_fa2"),
+    "without": lambda: _recorded("llava_default"),
 }
 EVIL = (
     "x</code></script><script>alert(1)</script><img src=x onerror=alert(2)> \"' & &amp; \u202eevil <!-- ]]> javascript:"

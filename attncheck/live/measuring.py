@@ -152,10 +152,15 @@ def _recorded(
 ) -> tuple[Outcome, Recording | None]:
     from attncheck.probe.inside import recording, state
     from attncheck.probe.refusal import first_line, outcome_of
+    from attncheck.watching import sharing
 
     seen = None
     try:
-        with state.undisturbed(model) as disturbed, recording.recording(model, plan) as (seen, begin):
+        with (
+            sharing.unheard(),
+            state.undisturbed(model) as disturbed,
+            recording.recording(model, plan) as (seen, begin),
+        ):
             run(begin)
         for remark in disturbed.remarks:
             seen.fail(remark)

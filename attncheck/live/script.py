@@ -48,6 +48,10 @@ def check(command: Sequence[str]) -> None:
     if not command:
         raise UsageError("no command was given", "for example attncheck run -- python train.py")
     if shutil.which(command[0]) is None:
+        name, equals, _ = command[0].partition("=")
+        if equals and name.isidentifier():
+            hint = "set variables before attncheck, or by env: attncheck run -- env NAME=value python train.py"
+            raise UsageError(f"{name}=... sets a variable and is no command", hint)
         raise UsageError(f"{command[0]}: there is no such command", "name a program, such as python train.py")
 
 

@@ -18,6 +18,10 @@ from attncheck.report import Report
 from attncheck.semantics.watched import WatchedCall, WatchedModel, WatchedProcess
 from attncheck.verdicts import Status
 
+_COMPILED = (
+    "parts of the model are compiled: calls inside compiled code were not seen; a few steps under "
+    'torch.compiler.set_stance("force_eager") show them'
+)
 _OURS = os.path.dirname(os.path.abspath(attncheck.__file__))
 
 
@@ -119,15 +123,25 @@ def watch(model: Any, verified: Report | None = None, *, calls: int = 3, measure
 
     model: any torch module; what a layer declares is known for transformers models. verified: what `verify` (or an
     earlier watch) reported, to compare with. measure: also repeat the calls to read the masks; that takes the memory of
-    one attention call once more. Calls inside torch.compile's graphs are not seen.
+    one attention call once more.
+
+    Watches may overlap, on one model or on several: each counts its own calls.
+
+    torch.compile: calls inside its graphs are not seen. Its guards hold the attention functions, so the first watch
+    makes it compile each graph with attention in it once more, and code that is first compiled inside a watch is
+    compiled once more behind it; from then on, graphs of both kinds are kept and used again. Under
+    `torch.compiler.set_stance("force_eager")` (torch 2.6 and later) the calls are seen and nothing is compiled.
 
     The functions are put back at the end; `.report` then says what was seen.
     """
-    from attncheck.watching.watcher import Watcher, compiled_graphs
+    from attncheck.probe.inside import unwrap
+    from attncheck.watching import sharing
+    from attncheck.watching.listeners import Listener
+    from attncheck.watching.watcher import compiled_graphs
 
     watching = Watching(calls, verified)
     inside = _Inside(model)
-    watcher = Watcher(
+    listener = Listener(
         calls,
         watching.models.append,
         watching.note,
@@ -137,17 +151,14 @@ def watch(model: Any, verified: Report | None = None, *, calls: int = 3, measure
         after=watching.warn,
     )
     before = compiled_graphs()
+    if unwrap.compiled(model, model) and _compiling_is_on():
+        watching.failures.append(_COMPILED)
     try:
-        if _is_watched_already():
-            watching.failures.append(
-                "another watch of this process (an outer attncheck.watch, or attncheck run) records its calls: "
-                "this one sees few or none of them; use one at a time"
-            )
-        _attach(watcher, model)
+        _attach(sharing.join(listener), model)
         with inside.hooked():
             yield watching
     finally:
-        watcher.end()
+        sharing.leave(listener)
         watching.compiled = compiled_graphs() - before
 
 
@@ -183,17 +194,11 @@ class _Inside:
                 handle.remove()
 
 
-def _is_watched_already() -> bool:
-    """Whether stand-ins of another watch are in place: the calls go to that one."""
-    from torch.nn import functional
-
-    from attncheck.watching.replacing import original
-
-    library = sys.modules.get("transformers.modeling_utils")
-    mapping = getattr(library, "ALL_ATTENTION_FUNCTIONS", None)
-    known = getattr(mapping, "_global_mapping", None) or mapping
-    functions = [functional.scaled_dot_product_attention, *(known.values() if isinstance(known, dict) else ())]
-    return any(original(function) is not None for function in functions)
+def _compiling_is_on() -> bool:
+    """Whether torch.compile's wrappers run compiled code now; True too where a release does not say."""
+    modules = sys.modules
+    stance = getattr(getattr(modules.get("torch._dynamo.eval_frame"), "_stance", None), "stance", "default")
+    return stance != "force_eager" and not getattr(modules.get("torch._dynamo.config"), "disable", False)
 
 
 def _attach(watcher: Any, model: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from attncheck.findings import Severity
-from attncheck.render import baseline, bench, doctor, html_compare, html_machine, html_masks, verdict
+from attncheck.render import baseline, bench, doctor, html_compare, html_machine, html_masks, speeds, verdict
 from attncheck.render.html_findings import findings
 from attncheck.render.html_markup import Html, bullets, code, coloured, escape, facts, fold, join, tag, words
 from attncheck.render.html_script import SCRIPT
@@ -22,7 +22,7 @@ from attncheck.render.html_style import STYLE
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.markup import clipped
 from attncheck.render.symbols import SEVERITY
-from attncheck.render.wording import platform_line, plural
+from attncheck.render.wording import platform_line
 from attncheck.report import Report
 
 #: Parts that are closed at first: long, and looked up rather than read.
@@ -88,9 +88,9 @@ def _summary(report: Report) -> Iterator[Html]:
     yield bullets((words(line) for line in (*_answer(report), *baseline.lines(report))), class_="answer")
     counts = []
     for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE):
-        count = report.count(severity)
         symbol, colour = SEVERITY[severity]
-        counts.append(coloured(f"{symbol} {plural(count, severity.value)}", colour if count else "dim"))
+        colour = colour if report.count(severity) else "dim"
+        counts.append(coloured(f"{symbol} {verdict.count(report, severity)}", colour))
     counts.append(escape(f"exit code {report.exit_code}"))
     yield bullets(counts, class_="counts")
     options = ", ".join(f"{key} {value}".strip() for key, value in report.arguments.items())
@@ -99,6 +99,12 @@ def _summary(report: Report) -> Iterator[Html]:
 
 
 def _answer(report: Report) -> list[Text]:
+    """The lines that other formats begin with, without the counts: those stand below them."""
+    counted = verdict.counts(report).plain
+    return [line for line in _lines(report) if line.plain != counted]
+
+
+def _lines(report: Report) -> list[Text]:
     if report.bench is not None:
         return bench.answer(report)
     if report.watch is not None:
@@ -135,6 +141,8 @@ def _sections(report: Report) -> Iterator[tuple[str, str, Html]]:
     if machine:
         yield from html_machine.above(report)
     yield "findings", "Findings", findings(baseline.fresh(report))
+    if report.speeds is not None:
+        yield "speeds", speeds.TITLE, html_compare.speed_table(report.speeds)
     if report.recommended is not None:
         yield "recommended", "Recommended", html_compare.recommended(report.recommended)
     if report.model is not None:

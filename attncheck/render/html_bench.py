@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from attncheck.render import bench, bench_figures
 from attncheck.render import bench_words as said
 from attncheck.render.bench_tables import BenchTable, never_ran, tables
-from attncheck.render.html_markup import Html, bullets, code, coloured, facts, fold, join, table, tag
+from attncheck.render.html_markup import Html, bullets, code, coloured, facts, fold, join, scrolled, table, tag
 from attncheck.render.symbols import VERDICT
 from attncheck.report import Report
 from attncheck.semantics.timing import Bench
@@ -27,9 +27,12 @@ def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
         return
     yield "device", "Device", facts((label, text) for label, text in bench.header(report) if label != "here")
     plots = _plots(report)
-    for number, entry in enumerate(tables(report.bench), 1):
-        title = said.title(entry.case)
-        yield f"table-{number}", title[:1].upper() + title[1:], _table(entry, report.bench, title)
+    every = tables(report.bench)
+    titles = [said.title(entry.case) for entry in every]
+    for number, (entry, title) in enumerate(zip(every, titles), 1):
+        alike = titles.count(title) > 1
+        title += f" ({said.shape(entry.case)})" if alike else ""
+        yield f"table-{number}", title[:1].upper() + title[1:], _table(entry, report.bench, title, with_shape=not alike)
     yield "plots", "Time and memory against length", join(plots)
     symbol, word, colour = VERDICT[Verdict.NOT_RUN]
     idle = (
@@ -37,12 +40,14 @@ def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
         for (level, name), why in never_ran(report.bench).items()
     )
     yield "idle", "Not timed at all", bullets(idle)
+    elsewhere = said.published_elsewhere(report.bench, every)
+    yield "published", said.PUBLISHED, bullets(f"{where}: {figure}" for where, figure in elsewhere.items())
     if report.changes is not None:
         yield "changes", f"Against {report.changes.source}", _changes(report.changes)
     yield "columns", "How to read it", facts(said.legend(tables(report.bench)).items())
 
 
-def _table(entry: BenchTable, measured: Bench, title: str) -> Html:
+def _table(entry: BenchTable, measured: Bench, title: str, *, with_shape: bool) -> Html:
     headings, found = bench_figures.columns(entry, measured)
     rows = []
     last = ""
@@ -51,7 +56,7 @@ def _table(entry: BenchTable, measured: Bench, title: str) -> Html:
         rows.append((length if length != last else "", name, *texts))
         last = length
     numeric = tuple(number for number, heading in enumerate(headings, 2) if heading != "published")
-    grid = table(("length", "implementation", *headings), rows, label=title, numeric=numeric)
+    grid = table(("length", "implementation", *headings), rows, label=title, numeric=numeric, class_="bench")
     remarks = []
     for silent in entry.without:
         symbol, word, colour = said.verdict(silent)
@@ -63,8 +68,9 @@ def _table(entry: BenchTable, measured: Bench, title: str) -> Html:
     if calls := said.first_calls(entry):
         remarks.append(join([f"first call: {' · '.join(calls)}"]))
     remarks += [join([coloured("! drift", "yellow"), f" {line}"]) for line in said.drifts(entry)]
-    shape = f"{said.shape(entry.case)}; median of {said.repetitions(entry)}" if entry.cells else said.shape(entry.case)
-    return join([tag("p", shape, class_="dim"), grid, bullets(remarks)])
+    about = [said.shape(entry.case)] if with_shape else []
+    about += [f"median of {said.repetitions(entry)}"] if entry.cells else []
+    return join([tag("p", "; ".join(about), class_="dim") if about else Html(), grid, bullets(remarks)])
 
 
 def _plots(report: Report) -> list[Html]:
@@ -83,7 +89,8 @@ def _plots(report: Report) -> list[Html]:
         room -= len(data)
         told = re.search(r"<desc>(.*?)</desc>", svg, re.DOTALL)
         alt = f"{name.removesuffix('.svg')}: {told[1] if told else 'the tables above have its numbers'}"
-        found.append(tag("img", src=f"data:image/svg+xml;base64,{data}", alt=alt, class_="plot", **_size(svg)))
+        image = tag("img", src=f"data:image/svg+xml;base64,{data}", alt=alt, class_="plot", **_size(svg))
+        found.append(scrolled(image, name.removesuffix(".svg"), "plots"))
     return found
 
 

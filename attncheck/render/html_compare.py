@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attncheck.findings import Severity
-from attncheck.render import baseline, kernels, shapes, sub_models
+from attncheck.render import baseline, kernels, shapes, speeds, sub_models
 from attncheck.render.asides import asides, legend
 from attncheck.render.html_findings import anchor
 from attncheck.render.html_markup import (
@@ -24,6 +24,7 @@ from attncheck.render.matrix import BROKEN, cell_text, footnotes, has_verdict, s
 from attncheck.render.symbols import SEVERITY, STATUS, VERDICT
 from attncheck.render.wording import BASIS_WORDS, declared_line, layer_ranges, probed_sizes
 from attncheck.report import Report
+from attncheck.semantics.speeds import Speeds
 from attncheck.verdicts import Model, Recommended, Verdict
 
 #: Groups of layers from which on they are in a fold: a model may declare every layer apart.
@@ -97,7 +98,7 @@ def _cards(report: Report) -> dict[str, str]:
 def ran(report: Report) -> Html:
     """The kernels that the profiler saw, and those that refused."""
     rows = [(code(name), kernel, tag("span", what, class_="dim")) for name, kernel, what in kernels.rows(report)]
-    return table(("implementation", "kernel", ""), rows, label="Kernels that ran", class_="wide")
+    return table(("implementation", "kernel", ""), rows, label="Kernels that ran", class_="stack unlabelled")
 
 
 def sub_model_rows(report: Report) -> Html:
@@ -117,6 +118,8 @@ def without_flash(report: Report) -> Html:
     lengths = [str(length) for length in dict.fromkeys(cost.length for cost in answer.costs)]
     costs = [tuple(coloured(*cell) for cell in row) for row in sub_models.cost_rows(answer.costs)]
     timed = table(("tokens", *lengths), costs, label="Cost of an attention call", class_="wide")
+    ways = join([tag("h3", "What runs, and how far the logits move"), ways]) if ways else ways
+    timed = join([tag("h3", "What an attention call costs"), timed]) if timed else timed
     return join([ways, timed, bullets(sub_models.remarks(answer))])
 
 
@@ -130,6 +133,17 @@ def real_shapes(report: Report) -> Html:
             rows.append((code(shapes.name(reading)), coloured(f"{symbol} {word}", colour), shapes.details(reading)))
         parts.append(fold(title, table(("API", "", ""), rows, label=title, class_="wide")))
     return join(parts)
+
+
+def speed_table(found: Speeds) -> Html:
+    """What a stored bench says for the recommendation."""
+    rows = []
+    for row in found.rows:
+        name, *others = speeds.cells(row)
+        rows.append((code(name), *(others if row.ordered else (tag("span", text, class_="dim") for text in others))))
+    grid = table(speeds.HEADINGS, rows, label=speeds.TITLE, class_="wide") if rows else Html()
+    told = (coloured(f"{symbol} {text}", colour) for symbol, text, colour in speeds.remarks(found))
+    return join([tag("p", speeds.call(found), class_="dim"), grid, bullets(told)])
 
 
 def recommended(best: Recommended) -> Html:

@@ -19,6 +19,8 @@ from attncheck.report import Report
 _MESSAGES = 12
 _PLACES = 30
 _FIXES = 8
+#: Of those, how many are not in a fold.
+_OPEN_FIXES = 3
 _LONGEST_FIGURE = 400
 #: Characters of all pictures of a page, so that it stays below a megabyte whatever the masks are.
 _PICTURES = 400_000
@@ -40,14 +42,18 @@ class _Pictures:
 
     def __init__(self) -> None:
         self._room = _PICTURES
+        self._too_large = html_masks.CELLS**2 + 1
 
     def of(self, finding: Finding) -> Html:
         evidence = finding.evidence
         where = [finding.implementation or "", finding.scenario, finding.variant]
         row = evidence.first_difference[0] if evidence.first_difference is not None else 0
         caption = ", ".join(filter(None, [*where, f"batch row {row}" if row else ""]))
-        picture = html_masks.figure(evidence, caption)
-        if len(picture) > self._room:
+        cells = html_masks.cells(evidence)
+        # Drawing takes longer than all else: where one did not fit, those of its size are not even tried.
+        picture = html_masks.figure(evidence, caption) if cells < self._too_large else Html()
+        if cells >= self._too_large or len(picture) > self._room:
+            self._too_large = min(self._too_large, cells)
             return tag(
                 "p", "Its picture is left out to keep this page small; the JSON report has the masks.", class_="dim"
             )
@@ -68,7 +74,7 @@ def _card(group: Group, report: Report, pictures: _Pictures) -> Html:
     )
     summary = [title]
     if lead.severity is Severity.NOTE:
-        summary += [Html(" "), tag("span", clipped(first_line(lead.headline or lead.message), 300))]
+        summary += [Html(" "), tag("span", clipped(first_line(lead.headline or lead.message), 300), class_="said")]
     return tag(
         "details",
         tag("summary", *summary),
@@ -130,9 +136,15 @@ def _fixes(group: Group) -> Iterator[Html]:
         advice.setdefault(entry.paste or entry.text, entry)
     if advice:
         yield tag("h4", "Fix" if len(advice) == 1 else "Fix: any one of these, for the case that it names")
-    for number, entry in enumerate(list(advice.values())[:_FIXES], 1):
-        yield tag("p", clipped(entry.text))
-        if entry.paste:
-            yield copyable(entry.paste, f"the fix of {group.lead.slug}, way {number}")
+    ways = [_way(entry, group, number) for number, entry in enumerate(list(advice.values())[:_FIXES], 1)]
     if len(advice) > _FIXES:
-        yield tag("p", f"and {plural(len(advice) - _FIXES, 'more way')} in the JSON report", class_="dim")
+        ways.append(tag("p", f"and {plural(len(advice) - _FIXES, 'more way')} in the JSON report", class_="dim"))
+    first = len(ways) if len(ways) <= _OPEN_FIXES + 1 else _OPEN_FIXES
+    yield from ways[:first]
+    if ways[first:]:
+        yield fold(plural(len(advice) - first, "more way"), *ways[first:])
+
+
+def _way(entry: Recommendation, group: Group, number: int) -> Html:
+    paste = copyable(entry.paste, f"the fix of {group.lead.slug}, way {number}") if entry.paste else Html()
+    return join([tag("p", clipped(entry.text)), paste])

@@ -14,20 +14,20 @@ def framework(report: Report) -> Html:
     if found is None:
         return Html()
     places = words.places(found)
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str]] = []
     for label, steps in words.rows(found):
-        place = f"{found.file}, {places[label]}" if label in places else ""
-        rows.append((code(label) if label else "", place, bullets(steps)))
-    rows.append(("runs", "", tag("strong", words.runs(found))))
+        place = tag("span", f"{found.file}, {places[label]}", class_="remark") if label in places else ""
+        rows.append((join([code(label), place]), bullets(steps) if len(steps) > 1 else join(steps)))
+    rows.append(("runs", tag("strong", words.runs(found))))
     mark, said = words.verdict(report, found)
     if said:
         symbol, _, style = VERDICT[mark]
-        rows.append(("verdict", "", coloured(f"{symbol} {said}", style)))
+        rows.append(("verdict", coloured(f"{symbol} {said}", style)))
     for part in found.sub_models:
-        rows.append((part.name, "", words.part_words(part)))
+        rows.append((part.name, words.part_words(part)))
     parts = [
         tag("p", words.title(found)),
-        table(("setting", "where", "what becomes of it"), rows, label="From settings to what runs", class_="wide"),
+        table(("setting", "what becomes of it"), rows, label="From settings to what runs", class_="stack unlabelled"),
     ]
     lines = []
     for warning in found.warnings:

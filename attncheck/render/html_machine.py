@@ -69,7 +69,7 @@ def _usable(report: Report) -> Html:
         gpus = bool(report.environment.gpus)
         short = (reason_line(replace(r, source="")) if gpus else first_line(r.text) for r in entry.reasons)
         rows.append((code(entry.name), coloured(f"{symbol} {word}", colour), "; ".join(short)))
-    return table(("implementation", "", "reasons"), rows, label="What can run here", class_="wide")
+    return table(("implementation", "", "reasons"), rows, label="What can run here", class_="stack unlabelled")
 
 
 def _rules(report: Report) -> Html:
@@ -141,10 +141,10 @@ def _incident(found: WindowIncident) -> Html:
     return join(
         [
             facts([("measured", found.shape)]),
-            table(headings, numbers, label="The same number and the corrected one"),
+            table(headings, numbers, label="The same number and the corrected one", class_="wide"),
             bullets(others),
             tag("h3", f"What to write for a window of {plural(found.window, 'token')}, the query's own included"),
-            table(("API", "call"), writing, label="What to write"),
+            table(("API", "call"), writing, label="What to write", class_="stack unlabelled"),
             bullets([*kernels, *found.remarks]),
         ]
     )

@@ -86,26 +86,31 @@ def table(
 ) -> Html:
     """A table that scrolls sideways in its own box, by keyboard too; the first cell of each row is its heading.
 
-    label: what it is, for screen readers. numeric: columns of numbers. Empty without rows.
+    label: what it is, for screen readers. numeric: columns of numbers. class_: with `stack` the cells of a row stand
+    one below the other on a phone, each with its heading. Empty without rows.
     """
     every = list(rows)
     if not every:
         return Html()
+    stacked = "stack" in class_.split()
     head = tag("tr", *(tag("th", h, scope="col", class_=_number(i, numeric)) for i, h in enumerate(headings)))
     body = [
         tag(
             "tr",
             tag("th", row[0], scope="row", class_=_number(0, numeric)),
-            *(tag("td", cell, class_=_number(i, numeric)) for i, cell in enumerate(row[1:], 1)),
+            *(
+                tag("td", cell, class_=_number(i, numeric), data_label=headings[i] or None if stacked else None)
+                for i, cell in enumerate(row[1:], 1)
+            ),
         )
         for row in every
     ]
     return scrolled(tag("table", tag("thead", head), tag("tbody", *body), class_=class_ or None), label)
 
 
-def scrolled(content: Html, label: str) -> Html:
+def scrolled(content: Html, label: str, class_: str = "") -> Html:
     """A box that scrolls sideways; the keyboard reaches it."""
-    return tag("div", content, class_="scroll", tabindex=0, role="region", aria_label=label)
+    return tag("div", content, class_=f"scroll {class_}".strip(), tabindex=0, role="region", aria_label=label)
 
 
 def _number(column: int, numeric: Sequence[int]) -> str | None:

@@ -51,7 +51,7 @@ def definitions() -> Html:
 def figure(evidence: Evidence, caption: str) -> Html:
     """The masks of one finding; empty where there is nothing to compare. caption: where the first difference is."""
     declared, effective = evidence.declared_mask, evidence.effective_mask
-    if declared is None or effective is None or declared == effective or not _alike(declared, effective):
+    if declared is None or effective is None or not cells(evidence):
         return Html()
     crop = crop_around(declared, effective, CELLS, CELLS)
     row, column = _first(declared, effective)
@@ -63,10 +63,11 @@ def figure(evidence: Evidence, caption: str) -> Html:
     masks += [("requested", requested)] if requested is not None and _alike(declared, requested) else []
     masks.append(("effective", effective))
     x, y = column - crop.left, row - crop.top
-    panels = [_panel(name, declared, mask, crop, (x, y)) for name, mask in masks]
+    paths = {name: _paths(declared, mask, crop) for name, mask in masks}
+    panels = [_panel(name, declared, mask, crop, (x, y), paths[name]) for name, mask in masks]
     height, width = crop.bottom - crop.top, crop.right - crop.left
     part = "" if (height, width) == (declared.q_len, declared.kv_len) else "; a part of the mask"
-    states = dict.fromkeys(state for _, mask in masks for state in _paths(declared, mask, crop))
+    states = {state for found in paths.values() for state in found}
     hint = f"Rows are queries {origin} to {origin + height - 1}, columns keys {crop.left} to {crop.right - 1}{part}."
     names = ", ".join(name for name, _ in masks)
     return tag(
@@ -97,9 +98,18 @@ def figure(evidence: Evidence, caption: str) -> Html:
     )
 
 
-def _panel(name: str, declared: KeepMask, shown: KeepMask, crop: Crop, first: tuple[int, int]) -> Html:
+def cells(evidence: Evidence) -> int:
+    """Cells of each mask in the picture, at most; 0 where there is nothing to compare."""
+    declared, effective = evidence.declared_mask, evidence.effective_mask
+    if declared is None or effective is None or declared == effective or not _alike(declared, effective):
+        return 0
+    return min(declared.q_len, CELLS) * min(declared.kv_len, CELLS)
+
+
+def _panel(
+    name: str, declared: KeepMask, shown: KeepMask, crop: Crop, first: tuple[int, int], paths: dict[str, str]
+) -> Html:
     height, width = crop.bottom - crop.top, crop.right - crop.left
-    paths = _paths(declared, shown, crop)
     size = {"width": width, "height": height}
     fills = {"leaked": "url(#leaked-pattern)", "missed": "url(#missed-pattern)"}
     leaked, missed = shown.minus(declared).count(), declared.minus(shown).count()

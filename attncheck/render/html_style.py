@@ -91,8 +91,15 @@ td a{color:inherit}
 .calls td{min-width:4rem}
 .calls tbody th{min-width:15rem}
 .wide td:last-child{min-width:16rem}
+.wide td.number:last-child{min-width:0}
+.stack td,.stack th{white-space:normal}
+.stack tbody th{min-width:11rem}
+.stack code{overflow-wrap:anywhere}
+.stack ul{margin:0}
+.bench td:last-child:not(.number){min-width:16rem}
 .remark{display:block;color:var(--dim);font-size:.85rem;font-weight:400;white-space:normal}
 details{margin:.6rem 0}
+details[open]>summary .said{display:none}
 summary{cursor:pointer;padding:.25rem 0}
 .finding{background:var(--card);border:1px solid var(--line);border-left-width:4px;border-radius:6px;
 padding:.6rem 1rem;margin:.9rem 0}
@@ -101,9 +108,10 @@ padding:.6rem 1rem;margin:.9rem 0}
 .finding.note{border-left-color:var(--cyan)}
 .finding .slug{font-weight:600}
 .message{font-weight:600;margin:.6rem 0 .3rem}
+.message~.message{margin-top:1rem;padding-top:.8rem;border-top:1px solid var(--line)}
 .places{list-style:none;padding:0;color:var(--dim);font-size:.9rem}
 .copyable{display:flex;gap:.5rem;align-items:flex-start;margin:.4rem 0 .7rem}
-.copyable pre{flex:1;min-width:0;margin:0;padding:.6rem .75rem;overflow-x:auto;background:var(--page);
+.copyable pre{flex:1;min-width:0;max-height:26rem;margin:0;padding:.6rem .75rem;overflow:auto;background:var(--page);
 border:1px solid var(--line);border-radius:6px;overflow-wrap:normal}
 button.copy{display:none;font:inherit;font-size:.875rem;min-height:2.6rem;min-width:5.5rem;color:var(--ink);
 background:var(--card);border:1px solid var(--line);border-radius:6px;cursor:pointer}
@@ -125,7 +133,8 @@ background:var(--card);border:1px solid var(--line);border-radius:6px;cursor:poi
 .first,.cursor{fill:none;stroke:var(--mark);stroke-width:2.5px;vector-effect:non-scaling-stroke}
 .cursor{stroke-width:2px;stroke-dasharray:3 2;visibility:hidden}
 .defs{position:absolute;width:0;height:0}
-.plot{max-width:100%;height:auto;display:block;margin:.6rem 0}
+.plot{max-width:100%;height:auto;display:block}
+.plots{background:none}
 footer{margin:2.5rem auto 2rem;padding-top:.5rem;color:var(--dim);font-size:.875rem}
 @media (max-width:40rem){
 .panels{gap:.75rem .6rem}
@@ -134,12 +143,23 @@ footer{margin:2.5rem auto 2rem;padding-top:.5rem;color:var(--dim);font-size:.875
 .matrix td,.matrix th{white-space:normal;padding:.3rem .45rem}
 .matrix th:first-child{min-width:5.5rem}
 .wide td:last-child{min-width:11rem}
+.wide tbody th,.bench tbody th{white-space:normal}
+.bench tbody th{min-width:5.5rem}
+.bench td:last-child:not(.number){min-width:24rem}
+.plots .plot{max-width:none}
+.stack,.stack tbody,.stack tr,.stack th,.stack td{display:block}
+.stack thead{display:none}
+.stack tr{padding:.4rem 0;border-bottom:1px solid var(--line)}
+.stack th,.stack td{border:0;padding:.1rem 0;min-width:0!important;text-align:left}
+.stack th:empty,.stack td:empty{display:none}
+.stack td[data-label]::before{content:attr(data-label) ": ";color:var(--dim)}
+.unlabelled td[data-label]::before{content:none}
 .copyable{flex-direction:column;align-items:stretch}
 .copyable pre{white-space:pre-wrap;overflow-wrap:anywhere}
 dl div{grid-template-columns:minmax(0,1fr);margin:.45rem 0}
 }
 @media (prefers-reduced-motion:no-preference){html{scroll-behavior:smooth}}
-@media print{.finding{break-inside:avoid}button.copy{display:none!important}}
+@media print{.finding{break-inside:avoid}button.copy{display:none!important}.copyable pre{max-height:none}}
 """
 
 

@@ -13,7 +13,7 @@ def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
     """(id, title, content) of what stands above the findings."""
     if report.watch is None:
         return
-    yield "script", "The script", facts(watch.facts(report.watch))
+    yield "script", "The script" if report.watch.script else "The watch", facts(watch.facts(report.watch))
     rows = [
         (
             coloured(f"{row.symbol} {row.word}", row.colour),
@@ -26,4 +26,4 @@ def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
         for row in watch.rows(report.watch)
     ]
     headings = ("verdict", *watch.HEADINGS[1:])
-    yield "calls", "Attention calls", table(headings, rows, label="Attention calls", numeric=(5,), class_="wide")
+    yield "calls", "Attention calls", table(headings, rows, label="Attention calls", numeric=(5,), class_="stack")

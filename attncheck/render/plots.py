@@ -193,6 +193,8 @@ def _panel(axes: Any, series: dict[str, list[BenchCell]], looks: dict[str, int],
             high = [cell.p80 or y for _, y, cell in points]
             axes.fill_between(across, low, high, color=colour, alpha=0.2, linewidth=0)
         ends.append((f"{name}{' (wrong)' if wrong else ''}", across[-1], up[-1]))
+    if quantity.base == 2:
+        _widen(axes)
     axes.set_xticks(tokens, [words.length(number) for number in tokens])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("length (tokens)")
@@ -205,6 +207,14 @@ def _panel(axes: Any, series: dict[str, list[BenchCell]], looks: dict[str, int],
     axes.grid(True, which="major", linewidth=0.6)
     axes.set_axisbelow(True)
     _labels(axes, ends, looks)
+
+
+def _widen(axes: Any) -> None:
+    """Make the axis span a factor of 4 at least: 64 and 66 MiB shall not look like worlds apart."""
+    low, high = (float(side) for side in axes.get_ylim())
+    if high < 4 * low:
+        middle = math.sqrt(low * high)
+        axes.set_ylim(middle / 2, middle * 2)
 
 
 def _decades(axes: Any) -> float:

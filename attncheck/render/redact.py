@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attncheck.render import secret_values
+
 T = TypeVar("T")
 
 #: Fields that hold stable names out of attncheck's or a library's own vocabulary. They are never personal, and a host
@@ -54,24 +56,6 @@ _NAMES = frozenset(
     ]
 )
 
-_TOKENS = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16})"
-    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{12,}"
-)
-#: Names of command-line options that take a secret. Ones that name a token of the vocabulary (`--pad_token`) do not.
-_SECRET_OPTION = (
-    r"--?(?!(?:[\w.-]*[_.-])?(?:pad|eos|bos|unk|sep|cls|mask|image|video|audio|stop|special)[_-]token\b)"
-    r"(?:(?i:[\w.-]*(?:token|secret|password|passwd|apikey|accesskey)|(?:[\w.-]*[_.-])?key)|[\w.-]*[a-z0-9]Key)"
-)
-#: Values that are no secret: numbers and switches.
-_NO_SECRET = r"(?!(?:[-+]?[\d.]+(?:[eE][-+]?\d+)?|(?i:true|false|none|null|yes|no))(?:[\s'\",;)]|$))"
-#: One argument as `shlex.join` writes it.
-_QUOTED = r"""(?:[^']|'"'"')*"""
-_OPTION_SECRETS = re.compile(
-    rf"(?<![\w-])(?:(?P<whole>'{_SECRET_OPTION}=){_NO_SECRET}{_QUOTED}(?=')"
-    rf"|(?P<option>{_SECRET_OPTION}(?:=|[ \t]+(?!-))){_NO_SECRET}(?:'{_QUOTED}'|\"[^\"]*\"|[^\s'\"`]+))"
-)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 #: Control characters, which would act on the reader's terminal, and bytes of file names that are no text.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHORTEST_HOST = 4
@@ -99,7 +83,7 @@ def current_person() -> Person:
 def redact(text: str, person: Person | None = None, secrets: Collection[str] | None = None) -> str:
     r"""The text with the home directory as `~`, and user, host and tokens as `<user>`, `<host>`, `<token>`.
 
-    Values of command-line options whose name ends with key, token, secret or password count as tokens, save numbers.
+    Values whose names say that they are secret count as tokens: `--api-key abc`, `HF_TOKEN=abc`, `"password": "abc"`.
     Control characters and undecodable bytes, which a target or a config may hold, come out as `\x1b`. secrets: further
     tokens; None takes those of this process's environment.
     """
@@ -107,8 +91,7 @@ def redact(text: str, person: Person | None = None, secrets: Collection[str] | N
     text = printable(text)
     for secret in secrets_of_environment() if secrets is None else secrets:
         text = text.replace(secret, "<token>")
-    text = _OPTION_SECRETS.sub(lambda found: f"{found['whole'] or found['option']}<token>", text)
-    text = _URL_LOGIN.sub("<token>@", _TOKENS.sub("<token>", text))
+    text = secret_values.without(text)
     if len(person.home) > 1:
         text = re.sub(re.escape(person.home) + r"(?![\w-])", "~", text)
     text = re.sub(r"(?<![\w.~])(/home/|/Users/|[A-Za-z]:\\Users\\)(?!<)[^/\\\s'\":;,)\]}]+", r"\1<user>", text)
@@ -130,7 +113,8 @@ def printable(text: str) -> str:
 def redacted(value: T, person: Person | None = None) -> T:
     """A copy of a frozen report (or any part of one) with its free texts redacted; vocabulary fields stay."""
     person = current_person() if person is None else person
-    return _walk(value, person, secrets_of_environment())  # type: ignore[no-any-return]
+    script = getattr(getattr(value, "watch", None), "script", "")  # what it was started with may come back in a message
+    return _walk(value, person, {*secrets_of_environment(), *secret_values.values(script)})  # type: ignore[no-any-return]
 
 
 def _walk(value: Any, person: Person, secrets: Collection[str]) -> Any:

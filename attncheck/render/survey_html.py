@@ -89,7 +89,9 @@ def _matrix(survey: Survey) -> Html:
     top: list[Html] = [tag("th", "model type", scope="col", rowspan=2, class_="corner")]
     below: list[Html] = []
     for name in plan.implementations:
-        top.append(tag("th", name, scope="colgroup", colspan=len(plan.scenarios), class_="first"))
+        top.append(
+            tag("th", tag("span", name, class_="group"), scope="colgroup", colspan=len(plan.scenarios), class_="first")
+        )
         for number, scenario in enumerate(plan.scenarios):
             span = tag("span", scenario, class_="scenario")
             below.append(tag("th", span, scope="col", class_=None if number else "first"))

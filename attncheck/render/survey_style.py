@@ -19,6 +19,7 @@ header,main,footer{max-width:none}
 font-weight:400}
 .support .corner{z-index:3!important}
 .support .first{border-left:2px solid var(--line)}
+.support .group{display:inline-block;position:sticky;left:18rem}
 .support td a{text-decoration:none;display:block}
 .support .set{padding-left:1.2rem}
 td.m{color:var(--green)}td.p{color:var(--cyan)}td.x,td.b{color:var(--red);font-weight:700}
@@ -30,6 +31,11 @@ td.x{background:var(--card)}td.w{color:var(--yellow);font-weight:700}td.n{color:
 .scripted .tools{display:flex}
 .tools input[type=search]{font:inherit;padding:.4rem .6rem;min-width:16rem;max-width:100%;color:var(--ink);
 background:var(--page);border:1px solid var(--line);border-radius:6px}
+@media (max-width:40rem){
+.support .group{left:10rem}
+.support tbody th{white-space:normal;overflow-wrap:anywhere;min-width:7rem;max-width:9rem}
+.support .set{padding-left:.8rem}
+}
 .row{border-top:1px solid var(--line);margin:0;padding:.2rem 0}
 .row summary{font-weight:600}
 .row .finding{margin:.5rem 0}

@@ -58,18 +58,22 @@ def counts(report: Report) -> Text:
     symbol, colour = SEVERITY[worst] if worst is not None else (VERDICT[Verdict.OK][0], VERDICT[Verdict.OK][2])
     text = Text(f"{symbol} ", style=colour)
     for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE):
-        count = report.count(severity)
-        if severity is Severity.NOTE and not count:
+        if severity is Severity.NOTE and not report.count(severity):
             continue
         text.append(", " if len(text.plain) > 2 else "")
-        words = plural(count, severity.value)
-        found = [finding for finding in report.findings if finding.severity is severity]
-        kinds = sum(group.lead.severity is severity for group in groups(report.findings))
-        words += f" ({plural(kinds, 'kind')})" if count > kinds > 0 else ""
-        if severity is Severity.WARNING and found and all(_opt_in(report, finding.scenario) for finding in found):
-            words += " in opt-in features"
-        text.append(words, style=SEVERITY[severity][1] if count else "")
+        text.append(count(report, severity), style=SEVERITY[severity][1] if report.count(severity) else "")
     return text
+
+
+def count(report: Report, severity: Severity) -> str:
+    """`20 warnings (7 kinds) in opt-in features`."""
+    found = [finding for finding in report.findings if finding.severity is severity]
+    kinds = sum(group.lead.severity is severity for group in groups(report.findings))
+    words = plural(len(found), severity.value)
+    words += f" ({plural(kinds, 'kind')})" if len(found) > kinds > 0 else ""
+    if severity is Severity.WARNING and found and all(_opt_in(report, finding.scenario) for finding in found):
+        words += " in opt-in features"
+    return words
 
 
 def _opt_in(report: Report, scenario: str) -> bool:

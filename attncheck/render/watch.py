@@ -46,7 +46,9 @@ def answer(report: Report) -> list[Text]:
     if not watch.sites:
         symbol, _, colour = VERDICT[Verdict.NOT_RUN]
         why = "; ".join(watch.failures[:1]) or (
-            "no process called a function that is watched; a Python started with -I, -E or -S is not watched"
+            "the model called no function that is watched"
+            if report.command == "watch"
+            else "no process called a function that is watched; a Python started with -I, -E or -S is not watched"
         )
         return [Text(f"{symbol} no attention call was seen: {first_line(why)}", style=colour)]
     lines = []

@@ -27,19 +27,21 @@ _PROFILED = 8
 
 @dataclass(slots=True)
 class Reader:
-    """Reads calls. measure: also repeat them with marked values; without it, only facts are recorded."""
+    """Reads calls. profiled: how many of them a profiler has been asked about."""
 
-    measure: bool = True
     profiled: int = 0
 
-    def read(self, call: WatchedCall, ask: Ask, context: Context, output: Any) -> WatchedCall:
-        """The record, complete. Never raises: what could not be read stands in `unread`."""
+    def read(self, call: WatchedCall, ask: Ask, context: Context, output: Any, *, measure: bool) -> WatchedCall:
+        """The record, complete. Never raises: what could not be read stands in `unread`.
+
+        measure: also repeat the call with marked values; without it, only facts are recorded.
+        """
         try:
             shape = cells.shape_of(ask)
         except Exception as error:
             return replace(call, unread=f"not understood: {said(error)}")
         call = self._facts(call, ask, shape, output)
-        reason = ask.why_not or ("" if self.measure else "only facts were asked for")
+        reason = ask.why_not or ("" if measure else "only facts were asked for")
         if reason:
             return replace(call, unread=reason)
         try:

@@ -8,9 +8,11 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from attncheck.watching import sharing
 from attncheck.watching.hooks import is_watched
+from attncheck.watching.listeners import Listener
 from attncheck.watching.spool import Spool
-from attncheck.watching.watcher import Watcher, compiled_graphs
+from attncheck.watching.watcher import compiled_graphs
 
 #: Libraries whose versions a report names.
 _LIBRARIES = ("torch", "transformers", "flash_attn", "flash_attn_interface", "xformers", "accelerate")
@@ -26,7 +28,8 @@ class Session:
         self._spool = Spool(folder, process_facts())
         calls = int(os.environ.get("ATTNCHECK_WATCH_CALLS", "3"))
         measure = os.environ.get("ATTNCHECK_WATCH_MEASURE", "1") != "0"
-        self._watcher = Watcher(calls, self._spool.model, self._spool.call, self._spool.failure, measure=measure)
+        spool = self._spool
+        self._watcher = sharing.join(Listener(calls, spool.model, spool.call, spool.failure, measure=measure))
         atexit.register(self._end)
 
     def loaded(self, name: str, module: Any) -> None:

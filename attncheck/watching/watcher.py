@@ -9,21 +9,21 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 import torch
 
-from attncheck.probe.inside.unwrap import config_of
-from attncheck.semantics.watched import WatchedCall, WatchedModel
+from attncheck.semantics.watched import WatchedCall
 from attncheck.watching import context as contexts
 from attncheck.watching import interface, reader
 from attncheck.watching.apis import APIS, Api, Ask, ask
+from attncheck.watching.listeners import Claims, Listener, Listeners
 from attncheck.watching.replacing import Function, Replacing
-from attncheck.watching.sites import MOST_RECORDS, Sites, number_of
+from attncheck.watching.sites import number_of
 
 #: Calls of closed sites in a row after which the functions themselves are put back.
 QUIET = 2048
@@ -40,45 +40,56 @@ class _Local(threading.local):
 
 
 class Watcher:
-    """One watch.
+    """What stands in for the attention functions of this process, for one listener or several at once."""
 
-    calls: how many of each site and kind are recorded. on_model, on_call, on_failure: get what is read, as it is read.
-    measure: also repeat the calls. active: whether calls are to be recorded now. after: called behind each record,
-    outside of everything that swallows exceptions.
-    """
-
-    def __init__(
-        self,
-        calls: int,
-        on_model: Callable[[WatchedModel], None],
-        on_call: Callable[[WatchedCall], None],
-        on_failure: Callable[[str], None],
-        *,
-        measure: bool = True,
-        active: Callable[[], bool] | None = None,
-        after: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, *listeners: Listener) -> None:
         self.replacing = Replacing(self.stand_in, self.named_stand_in)
+        self.listeners = Listeners()
         self.asleep = False
         self.quiet = QUIET
-        self._on_model, self._on_call, self._on_failure = on_model, on_call, on_failure
-        self._active, self._after = active, after
-        self._reader = reader.Reader(measure)
+        self._down = False
+        self._reader = reader.Reader()
         self._contexts = contexts.Contexts()
         self._local = _Local()
-        self._sites = Sites(calls)
         self._internal: set[int] = set()
-        self._numbers: dict[int, int] = {}
         self._scripted: list[int] = []
-        self._said: set[tuple[str, str]] = set()
+        for listener in listeners:
+            self.join(listener)
+
+    def join(self, listener: Listener) -> None:
+        """Tell this one too, from now on."""
+        self.listeners.add(listener)
+        self.wake()
+
+    def leave(self, listener: Listener) -> bool:
+        """Tell it nothing more. Returns whether others listen; else everything has been put back, for good."""
+        self.listeners.remove(listener)
+        if not self.listeners:
+            self.end()
+        return bool(self.listeners)
+
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Calls of this thread are nobody's business while it lasts."""
+        before, self._local.quiet = self._local.quiet, True
+        try:
+            yield
+        finally:
+            self._local.quiet = before
 
     def wake(self) -> None:
         """Look again: the script has switched between training and evaluation, where masks may be others."""
-        self._sites.reopen()
+        self.listeners.reopen()
         self.quiet = QUIET
-        if self.asleep and self._sites.records < MOST_RECORDS:
-            self.asleep = False
-            self.replacing.put_up()
+        if not self.asleep or self.listeners.full:
+            return
+        if self._down and compiled_graphs():  # made meanwhile, with the functions themselves
+            self.listeners.fail(
+                "code was compiled while the watch stood aside: what came later was not read", once=True
+            )
+            return
+        self.asleep = self._down = False
+        self.replacing.put_up()
 
     def sleep(self) -> None:
         """Stand aside, until `wake`."""
@@ -86,7 +97,8 @@ class Watcher:
             return
         self.asleep = True
         # Graphs of torch.compile check that functions are the same as when they were made: they would be made anew.
-        if not compiled_graphs():
+        self._down = not compiled_graphs()
+        if self._down:
             self.replacing.take_down()
 
     def end(self) -> None:
@@ -110,7 +122,7 @@ class Watcher:
     def _stand_in(
         self, function: Function, look: Callable[[tuple[Any, ...], dict[str, Any], FrameType], Any]
     ) -> Function:
-        watcher, closed, frame_of = self, self._sites.closed, sys._getframe
+        watcher, closed, frame_of = self, self.listeners.closed, sys._getframe
         # In a graph of torch.compile the first line is all there is: it answers True while the graph is made.
         compiling = getattr(torch.compiler, "is_dynamo_compiling", None) or torch.compiler.is_compiling
 
@@ -144,18 +156,18 @@ class Watcher:
             return function(*args, **kwargs)
         if local.inner is None and _inside(frame):
             self._internal.add(number_of(frame))
-            self._sites.passed(frame)
+            self.listeners.passed(frame)
             return function(*args, **kwargs)
-        begun: tuple[WatchedCall, Ask, contexts.Context] | None = None
+        begun: tuple[Claims, WatchedCall, Ask, contexts.Context] | None = None
         try:
             asking = ask(api, function, args, kwargs)
             kernel = reader.sdpa_kernel(asking) if api is _SDPA else ""
             if local.inner is not None:
                 local.inner.append((asking, kernel))
-            elif (number := self._claim(frame, contexts.nearest_module(frame), asking)) is not None:
+            elif claims := self._claim(frame, contexts.nearest_module(frame), asking):
                 context = self._contexts.of(frame)
-                call = WatchedCall(api.name, api.attribute, kernel=kernel, where=context.where, number=number)
-                begun = call, asking, context
+                call = WatchedCall(api.name, api.attribute, kernel=kernel, where=context.where)
+                begun = claims, call, asking, context
         except Exception as error:
             self._failed(api.attribute, error)
         output = function(*args, **kwargs)
@@ -170,55 +182,54 @@ class Watcher:
         local = self._local
         if local.quiet or local.inner is not None or self._left_alone(name, (*args[1:], *kwargs.values())):
             return function(*args, **kwargs)
-        begun: tuple[WatchedCall, Ask, contexts.Context] | None = None
+        begun: tuple[Claims, WatchedCall, Ask, contexts.Context] | None = None
         try:
             asking = interface.ask(name, function, args, kwargs)
             module = interface.module_of(args, kwargs)
-            if (number := self._claim(frame, module, asking)) is not None:
+            if claims := self._claim(frame, module, asking):
                 context = self._contexts.of(frame, module)
                 title = getattr(function, "__name__", type(function).__name__)
-                call = WatchedCall("transformers", title, implementation=name, where=context.where, number=number)
-                begun = call, asking, context
+                call = WatchedCall("transformers", title, implementation=name, where=context.where)
+                begun = claims, call, asking, context
         except Exception as error:
             self._failed(f"transformers' {name}", error)
         if begun is None:
             return function(*args, **kwargs)
         local.inner = []
-        self._sites.closed.difference_update(self._internal)  # what this call makes below it is to be seen
+        self.listeners.expect(self._internal)  # what this call makes below it is to be seen
         try:
             output = function(*args, **kwargs)
         finally:
             inner, local.inner = local.inner, None
-        call, asking, context = begun
+        claims, call, asking, context = begun
         if inner:  # where torch chose no kernel of its own, the library's function names it
             call = replace(call, kernel=inner[0][1] or inner[0][0].api.attribute)
         if inner and (asking.repeat is None or not interface.is_own(function)):
-            self._record(call, inner[0][0], context, None)
+            self._record(claims, call, inner[0][0], context, None)
         else:
-            self._record(call, asking, context, output)
+            self._record(claims, call, asking, context, output)
         return output
 
-    def _claim(self, frame: FrameType, module: Any, asking: Ask) -> int | None:
-        """As `Sites.claim`; None too outside of what is watched, and where checkpointing runs a layer once more."""
-        if (self._active is not None and not self._active()) or _in_backward():
-            return None
-        return self._sites.claim(frame, module, asking)
+    def _claim(self, frame: FrameType, module: Any, asking: Ask) -> Claims:
+        """As `Listeners.claim`; nobody's where checkpointing runs a layer once more."""
+        return () if _in_backward() else self.listeners.claim(frame, module, asking)
 
-    def _record(self, call: WatchedCall, asking: Ask, context: contexts.Context, output: Any) -> None:
+    def _record(self, claims: Claims, call: WatchedCall, asking: Ask, context: contexts.Context, output: Any) -> None:
         """Read the call and hand the record on; failures go into the record too."""
         self._local.quiet = True
         self.quiet = QUIET
         try:
             with torch._C.DisableTorchFunction():  # a default device of the script's shall not move what is made here
-                self._read(call, asking, context, output)
+                self._read(claims, call, asking, context, output)
         except Exception as error:
             self._failed(call.function, error)
         finally:
             self._local.quiet = False
-        if self._after is not None:
-            self._after()
+        for listener, _ in claims:
+            if listener.after is not None:
+                listener.after()
 
-    def _read(self, call: WatchedCall, asking: Ask, context: contexts.Context, output: Any) -> None:
+    def _read(self, claims: Claims, call: WatchedCall, asking: Ask, context: contexts.Context, output: Any) -> None:
         part, layer = context.place()
         module = context.module
         switch = getattr(module, "is_causal", None)
@@ -228,7 +239,6 @@ class Watcher:
             call,
             module=context.path,
             module_class="" if module is None else type(module).__name__,
-            model=self._number(context),
             part=part,
             layer=layer,
             switched=switch if isinstance(switch, bool) else None,
@@ -237,18 +247,10 @@ class Watcher:
         )
         if asking.api is interface.INTERFACE:
             output = interface.heads_first(output, asking.query)
-        self._on_call(self._reader.read(call, asking, context, output))
-
-    def _number(self, context: contexts.Context) -> int | None:
-        """The model's number; hands the model on when it is met first."""
-        if context.root is None:
-            return None
-        if context.root.number not in self._numbers:
-            model = context.root.model()
-            self._on_model(WatchedModel(type(model).__name__, plain(config_of(model).to_dict())))
-            # Counted as they are handed on: a model whose first call failed is met, and not in the record.
-            self._numbers[context.root.number] = len(self._numbers)
-        return self._numbers[context.root.number]
+        measure = any(listener.measure for listener, _ in claims)
+        call = self._reader.read(call, asking, context, output, measure=measure)
+        for listener, number in claims:
+            listener.take(call, number, context)
 
     def _left_alone(self, what: str, values: tuple[Any, ...]) -> bool:
         """True for a call that must not even be looked at; said once for each reason."""
@@ -256,15 +258,12 @@ class Watcher:
             reason = reader.untouchable(values)
         except Exception as error:  # private functions of torch
             reason = reader.said(error)
-        if reason and (what, reason) not in self._said:
-            self._said.add((what, reason))
-            with suppress(Exception):
-                self._on_failure(f"calls of {what} were not looked at: {reason}")
+        if reason:
+            self.listeners.fail(f"calls of {what} were not looked at: {reason}", once=True)
         return bool(reason)
 
     def _failed(self, what: str, error: BaseException) -> None:
-        with suppress(Exception):
-            self._on_failure(f"{what}: {reader.said(error)}")
+        self.listeners.fail(f"{what}: {reader.said(error)}")
 
 
 def compiled_graphs() -> int:
@@ -274,17 +273,6 @@ def compiled_graphs() -> int:
         return int(counters.get("stats", {}).get("unique_graphs", 0) or counters.get("frames", {}).get("ok", 0))
     except Exception:  # a private table
         return 0
-
-
-def plain(value: Any) -> Any:
-    """A config's values as JSON has them."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(entry) for entry in value]
-    return str(value).removeprefix("torch.")
 
 
 def _inside(frame: FrameType | None) -> bool:

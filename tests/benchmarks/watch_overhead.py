@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch.nn.functional import scaled_dot_product_attention as bound
 
 from attncheck.watching.apis import APIS
+from attncheck.watching.listeners import Listener
 from attncheck.watching.watcher import Watcher
 
 Step = Callable[[], object]
@@ -87,7 +88,7 @@ LOOPS: dict[str, tuple[str, Callable[[], Step], int]] = {
 
 def watcher() -> Watcher:
     """A watch that keeps nothing."""
-    return Watcher(3, lambda _: None, lambda _: None, lambda text: print(text, file=sys.stderr))
+    return Watcher(Listener(3, lambda _: None, lambda _: None, lambda text: print(text, file=sys.stderr)))
 
 
 def attach(watch: Watcher) -> None:

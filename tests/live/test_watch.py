@@ -162,17 +162,6 @@ def test_batches_with_and_without_padding_are_usual() -> None:
     assert watching.changes == []
 
 
-def test_a_watch_inside_a_watch_says_that_it_sees_nothing() -> None:
-    made = model()
-    with attncheck.watch(made) as outer, attncheck.watch(made) as inner:
-        made(input_ids=IDS)
-    assert (len(outer.calls), len(inner.calls)) == (2, 0)
-    assert outer.report.watch is not None
-    assert inner.report.watch is not None
-    assert outer.report.watch.failures == ()
-    assert "another watch of this process" in inner.report.watch.failures[0]
-
-
 def test_equal_steps_are_not_warned_of() -> None:
     made = model()
     with warnings.catch_warnings(), attncheck.watch(made) as watching:

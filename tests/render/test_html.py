@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from attncheck.findings import Evidence
-from attncheck.render import html_markup, html_masks
+from attncheck.findings import Evidence, Recommendation, Severity
+from attncheck.render import html_markup, html_masks, verdict
 from attncheck.render.html_style import DARK, LIGHT
 from attncheck.semantics.convention import Convention, Outcome
 from attncheck.semantics.keepmask import KeepMask
@@ -191,7 +191,9 @@ def test_a_model_of_a_hundred_layers_stays_below_a_megabyte() -> None:
     assert len(text.encode()) < 1_000_000
     assert len(root.findall(".//section[@id='declared']//tbody/tr")) == 100
     assert len(root.findall(".//details[@class='finding error']")) == 40
-    assert "Its picture is left out" in text  # ragged masks have no long runs
+    drawn = text.count("<figure")
+    assert 10 < drawn < 100  # ragged masks have no long runs
+    assert text.count("Its picture is left out") == 100 - drawn
     assert sum(1 for _ in root.iter()) < 12_000  # a page is laid out by elements: never one a cell
 
 
@@ -201,6 +203,44 @@ def test_each_fix_and_reproduction_can_be_copied() -> None:
     for finding in sample_reports.faulty_report().findings:
         assert not finding.reproduction or finding.reproduction in copied
         assert {advice.paste for advice in finding.recommendations if advice.paste} <= copied
+
+
+@pytest.mark.parametrize("name", ["faulty", "watch", "settings", "without"])
+def test_the_counts_stand_once_at_the_top(name: str) -> None:
+    report = PAGES[name]()
+    header = tree(page(report)).find(".//header")
+    assert header is not None
+    said = " ".join(header.itertext())
+    for severity in (Severity.ERROR, Severity.WARNING):
+        assert said.count(verdict.count(report, severity)) == 1
+
+
+def test_every_cell_of_a_stacked_table_can_say_what_it_is() -> None:
+    (grid,) = [table for table in tree(page(PAGES["watch"]())).iter("table") if table.get("class") == "stack"]
+    headings = ["".join(cell.itertext()) for cell in grid.findall("./thead/tr/th")]
+    for row in grid.findall("./tbody/tr"):
+        assert [cell.get("data-label") for cell in row.findall("td")] == headings[1:]
+
+
+def test_more_ways_to_mend_something_than_a_few_are_in_a_fold() -> None:
+    report = sample_reports.faulty_report()
+    lead = report.findings[0]
+    ways = tuple(Recommendation(f"Way {number}.") for number in range(7))
+    for count, folded in ((4, 0), (5, 2), (7, 4)):
+        many = dataclasses.replace(report, findings=(dataclasses.replace(lead, recommendations=ways[:count]),))
+        card = tree(page(many)).find(".//details[@class='finding error']")
+        assert card is not None
+        inside = [" ".join(fold.itertext()) for fold in card.findall("./details")]
+        found = [text for text in inside if "Way" in text]
+        assert [text.count("Way") for text in found] == ([folded] if folded else [])
+        assert "".join(card.itertext()).count("Way ") == count
+
+
+def test_tables_of_a_bench_that_would_have_the_same_title_say_their_shape() -> None:
+    root = tree(page(stored.read(str(next(path for path in RECORDED if path.stem == "bench_headline")))))
+    titles = ["".join(title.itertext()) for title in root.iter("h2")]
+    assert len(set(titles)) == len(titles)
+    assert "Kernel: prefill, forward, causal (32 heads, head_dim 64, bfloat16)" in titles
 
 
 def test_an_encoding_without_symbols_gets_references() -> None:

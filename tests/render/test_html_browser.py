@@ -45,7 +45,7 @@ DRIVER = """
 
 
 @browser.needs_browser
-@pytest.mark.parametrize("name", ["faulty", "h100", "bench", "evil"])
+@pytest.mark.parametrize("name", ["faulty", "h100", "bench", "watch", "settings", "without", "evil"])
 def test_a_browser_has_nothing_to_complain_about(name: str, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(page(evil_report() if name == "evil" else PAGES[name]()), encoding="utf-8")
@@ -76,7 +76,7 @@ def test_buttons_pointer_and_keys_work_in_a_browser(tmp_path: Path) -> None:
 
 
 @browser.needs_browser
-@pytest.mark.parametrize("name", ["faulty", "h100", "changed", "evil"])
+@pytest.mark.parametrize("name", ["faulty", "h100", "incident", "changed", "watch", "settings", "without", "evil"])
 def test_no_page_scrolls_sideways(name: str, tmp_path: Path) -> None:
     """Frames as wide as phones and screens, since a headless window is never narrower than 500 pixels."""
     text = page(evil_report() if name == "evil" else PAGES[name]())
@@ -91,6 +91,24 @@ def test_no_page_scrolls_sideways(name: str, tmp_path: Path) -> None:
     file.write_text(f"<!DOCTYPE html><title></title>{style}{script}{frames}", encoding="utf-8")
     dom, _ = browser.run(file, tmp_path, "--dump-dom", width=1600)
     assert f"<title>{' '.join(f'{w}:{w}' for w in widths)}</title>" in dom
+
+
+@browser.needs_browser
+@pytest.mark.parametrize("name", ["watch", "settings", "h100"])
+def test_rows_stand_one_below_the_other_on_a_phone_and_side_by_side_on_a_screen(name: str, tmp_path: Path) -> None:
+    """Of tables with sentences in them, no part is out of sight in either."""
+    text = page(PAGES[name]())
+    frames = "".join(f'<iframe width="{w}" height="900" srcdoc="{html.escape(text)}"></iframe>' for w in (400, 1400))
+    script = """<script>addEventListener('load', function () {
+      document.title = Array.from(frames).map(function (f) {
+        var table = f.document.querySelector('table.stack'), row = table.querySelector('tbody tr');
+        var box = table.parentNode, next = row.children[1].getBoundingClientRect();
+        return [box.scrollWidth <= box.clientWidth, next.top > row.getBoundingClientRect().top + 5].join('-');
+      }).join(' '); });</script>"""
+    file = tmp_path / "frames.html"
+    file.write_text(f"<!DOCTYPE html><title></title>{script}{frames}", encoding="utf-8")
+    dom, _ = browser.run(file, tmp_path, "--dump-dom", width=1600)
+    assert "<title>true-true true-false</title>" in dom
 
 
 @browser.needs_browser

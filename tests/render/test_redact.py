@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attncheck.environment import Library
 from attncheck.installed.inventory import Build, Clobbered, Copies, Inventory
-from attncheck.render import interface, redact
+from attncheck.render import interface, redact, secret_values
 from attncheck.render.redact import Person, redacted
 from attncheck.report import Check
 from attncheck.semantics.convention import Ability, Convention, Outcome
-from tests import sample_benches, sample_machines, sample_reports
+from tests import sample_benches, sample_machines, sample_reports, sample_watches
 
 ALICE = Person("/home/alice", "alice", "deep-thought")
 TOKEN = "hf_" + "a1B2c3D4" * 4
@@ -55,6 +57,25 @@ OF_FINDINGS = ("junit", "sarif")
         ("--per_token 3 --by_key=-1e-3 --use_token --x", "--per_token 3 --by_key=-1e-3 --use_token --x"),
         ("--use_auth_token True a-key b", "--use_auth_token True a-key b"),
         ("window of 4096 tokens, 7 back", "window of 4096 tokens, 7 back"),
+        ("env HF_TOKEN=abc WANDB_API_KEY=12345 python x", "env HF_TOKEN=<token> WANDB_API_KEY=<token> python x"),
+        (
+            "docker run -e HF_TOKEN=abc --env=DB_PASSWORD=d x",
+            "docker run -e HF_TOKEN=<token> --env=DB_PASSWORD=<token> x",
+        ),
+        ("bash -c 'export API_KEY=abc; python x'", "bash -c 'export API_KEY=<token>; python x'"),
+        ("env 'MY_SECRET=a b'\"'\"'c' python x", "env 'MY_SECRET=<token>' python x"),
+        ("train.py hub.token=abc +wandb.api_key=d,e x=1", "train.py hub.token=<token> +wandb.api_key=<token> x=1"),
+        ("--seed 1 --password 1234 --wandbKey=k", "--seed 1 --password <token> --wandbKey=<token>"),
+        ("""failed with {"token": "abc", 'api-key': 'd'}""", """failed with {"token": <token>, 'api-key': <token>}"""),
+        ("login(token=abc) failed: HF_TOKEN=abc.", "login(token=<token>) failed: HF_TOKEN=<token>"),
+        ("attend(query=q, key=k, value=v); sort(key=len)", "attend(query=q, key=k, value=v); sort(key=len)"),
+        ("pad_token=<pad> eos_token='</s>' pad_token_id=0", "pad_token=<pad> eos_token='</s>' pad_token_id=0"),
+        (
+            "tokens_per_key=8 next_token=3 TOKENIZERS_PARALLELISM=x",
+            "tokens_per_key=8 next_token=3 TOKENIZERS_PARALLELISM=x",
+        ),
+        ("HF_TOKEN= python x; use_auth_token=True", "HF_TOKEN= python x; use_auth_token=True"),
+        ('{"pad_token": "[PAD]", "head_key": "x"}', '{"pad_token": "[PAD]", "head_key": "x"}'),
     ],
 )
 def test_texts(text: str, expected: str) -> None:
@@ -71,6 +92,30 @@ def test_a_home_outside_of_home_is_found_wherever_its_path_ends() -> None:
 def test_secrets_of_the_environment_are_recognised_by_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_HUB_TOKEN", "not-of-any-known-shape")
     assert redact.redact("sent not-of-any-known-shape", ALICE) == "sent <token>"
+
+
+def test_what_is_redacted_stays_as_it_is_the_second_time() -> None:
+    for text in ("env HF_TOKEN=abc x --token abc", '\'--a.token=b c\' "token": "abc"'):
+        once = redact.redact(text, ALICE)
+        assert "abc" not in once
+        assert redact.redact(once, ALICE) == once
+
+
+@given(st.text("aA_-.'\"=: key<", max_size=80))
+def test_any_text_can_be_searched_for_secrets(text: str) -> None:
+    assert secret_values.without(secret_values.without(text)) is not None
+    assert all(value in text for value in secret_values.values(text))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_secrets_of_a_watched_command_stay_out_of_its_report(name: str) -> None:
+    report = sample_watches.watch_report()
+    assert report.watch is not None
+    command = "env HF_TOKEN=correcthorse 'API_KEY=battery staple' python train.py --token abc wandb.api_key=12345678"
+    watch = dataclasses.replace(report.watch, script=command, failures=("login of correcthorse failed",))
+    findings = tuple(dataclasses.replace(f, reproduction=f"attncheck run -- {command}") for f in report.findings)
+    text = interface.render(dataclasses.replace(report, watch=watch, findings=findings), name)
+    assert not [word for word in ("correcthorse", "battery", "staple", "abc", "12345678") if word in text]
 
 
 def test_root_at_home_is_no_reason_to_cut_every_slash() -> None:

@@ -18,6 +18,7 @@ from attncheck.checks import calls as rules
 from attncheck.semantics.watched import WatchedCall, WatchedModel
 from attncheck.watching import asked, cells, interface
 from attncheck.watching import watcher as watching
+from attncheck.watching.listeners import Listener
 from attncheck.watching.watcher import Watcher
 
 ORIGINAL = F.scaled_dot_product_attention
@@ -31,7 +32,7 @@ class Watch:
         self.models: list[WatchedModel] = []
         self.failures: list[str] = []
         sinks = self.models.append, self.calls.append, self.failures.append
-        self.watcher = Watcher(calls, *sinks, **options)
+        self.watcher = Watcher(Listener(calls, *sinks, **options))
         self.watcher.replacing.module("torch.nn.functional", F)
 
     @property
