@@ -45,7 +45,7 @@ class Family:
     listed: bool = False
 
     def sees(self, kind: str) -> str:
-        """What a layer of that type sees: "full", "window", "chunk", "none", "sparse", or "" for an unlisted type."""
+        """What a layer of that type sees, in a word of [kinds] of families.toml; "" for an unlisted type."""
         return self.kinds.get(kind) or _data()["kinds"].get(kind, "")
 
 

@@ -171,6 +171,14 @@ def _rest_list(keys: Keys, rule: Mapping[str, Any], count: int) -> list[str] | N
     return None
 
 
+def _ends(keys: Keys, rule: Mapping[str, Any], count: int, window_on: bool) -> list[str] | None:
+    """`at` in the first and the last layer where the flag is on, `rest` elsewhere."""
+    flag = keys.flag(rule["flag"])
+    if flag is None:
+        return None
+    return [rule["at"] if flag and index in (0, count - 1) else rule["rest"] for index in range(count)]
+
+
 def _two_parts(keys: Keys, rule: Mapping[str, Any], count: int, window_on: bool) -> list[str] | None:
     first, one, two = (keys.integer(rule[name]) for name in ("first_key", "first_period_key", "period_key"))
     if one is None or two is None or min(one, two) < 1:
@@ -255,6 +263,7 @@ _RULES: dict[str, Rule] = {
     "from_threshold": _from_threshold,
     "even_below": _even_below,
     "every": _every,
+    "ends": _ends,
     "two_parts": _two_parts,
     "rope": _rope,
     "attention_types": _attention_types,

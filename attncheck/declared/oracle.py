@@ -29,7 +29,7 @@ def declare(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
     model_type = str(config.get("model_type", ""))
     top = Keys(config, matching_defaults(config, defaults))
     level = text_level(config, defaults)
-    if _is_seq2seq(top, model_type):
+    if not level.outer and _is_seq2seq(top, model_type):  # of a composite type, the text model decides
         return _model(model_type, top, Level(top, model_type), _seq2seq(top, model_type))
     if _is_seq2seq(level.keys, level.model_type):
         return _model(model_type, top, level, _seq2seq(level.keys, level.model_type))
@@ -51,8 +51,8 @@ def _seq2seq(keys: Keys, model_type: str) -> list[Stack]:
     nested = (keys.sub("encoder"), keys.sub("decoder"))
     if nested[0] is not None and nested[1] is not None:
         return _nested(nested[0], nested[1], known)
-    encoder = build(keys, known, Part.ENCODER, "full" if known.listed else "")
-    decoder = build(keys, known, Part.DECODER, "causal" if known.listed else "")
+    encoder = build(keys, known, Part.ENCODER, "full" if known.listed else "", flat=True)
+    decoder = build(keys, known, Part.DECODER, "causal" if known.listed else "", flat=True)
     return [encoder, decoder, _cross(decoder, known)]
 
 

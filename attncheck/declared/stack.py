@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attncheck.declared.direction import Direction, decoder_direction, direction_of
 from attncheck.declared.families import Family
@@ -45,11 +45,13 @@ def build(
     part: Part | None = None,
     direction: str | None = None,
     outer: Mapping[str, str] | None = None,
+    flat: bool = False,
 ) -> Stack:
     """The stack that one level of a config describes.
 
     part, direction ("causal", "full", "" = unknown): set for the two stacks of an encoder-decoder, where the wrapper
-    decides; otherwise read from the keys. outer: unknown field -> why, from the levels above.
+    decides; otherwise read from the keys. outer: unknown field -> why, from the levels above. flat: both stacks of the
+    encoder-decoder are in these keys, whose names begin with that of the part.
     """
     if direction is None:
         facing = direction_of(keys, known)
@@ -61,9 +63,7 @@ def build(
             facing = switched
     if part is None:
         part = Part.DECODER if facing.decoder else Part.ENCODER
-        side = ""
-    else:
-        side = "" if keys.prefix else f"{part.value}_"
+    side = f"{part.value}_" if flat else ""
     window = declared_window(keys, known)
     count = _count(keys, known, side)
     kinds = kinds_of(keys, known, count, window.on)
@@ -129,9 +129,12 @@ def _layer(
     stack_unknown: frozenset[str],
 ) -> tuple[AttentionSpec, Mapping[str, str]]:
     sees = "" if kind == UNKNOWN_KIND else known.sees(kind)
+    if sees == "set":
+        sees = "window" if window.on else "full"
     if sees == "none":
         return AttentionSpec(part, index, kind, attends=False), {}
-    mask, unknown = _mask(keys, known, facing, _own_window(keys, window, index), sees)
+    own = _own_window(keys, known, window, index, kinds.kinds[:index].count(kind))
+    mask, unknown = _mask(keys, known, facing, own, sees)
     heads = heads_of(keys, known, index, kind, side)
     softmax = softmax_of(keys, known, heads, index, sees == "window")
     spec = AttentionSpec(
@@ -149,9 +152,14 @@ def _layer(
     return spec, softmax.sources
 
 
-def _own_window(keys: Keys, window: DeclaredWindow, index: int) -> DeclaredWindow:
-    """The window of one layer: that of the stack unless per_layer_config sets another."""
+def _own_window(keys: Keys, known: Family, window: DeclaredWindow, index: int, before: int) -> DeclaredWindow:
+    """The window of one layer: that of the stack unless per_layer_config sets another, or the type in every second one.
+
+    before: how many layers of its kind come before it.
+    """
     per_layer = keys.find("per_layer_config").value
+    if per_layer is None and (other := known.window.get("every_second")) and window.on and before % 2:
+        return replace(window, size=other)
     entry = None
     if isinstance(per_layer, Mapping):
         entry = per_layer.get(str(index), per_layer.get(index))

@@ -47,8 +47,7 @@ def _features(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     config = changed({"model_type": model_type}, base)
     level = text_level(config, defaults)
-    if level.keys.prefix:  # the text model of a composite type is a type of its own, which has the settings
-        return
+    prefix = level.keys.prefix  # of a composite type, the text model has the features
     standard = oracle.declare(config, defaults)
     for feature in _data()["feature"]:
         binds = _BINDS[feature["binds"]]
@@ -56,13 +55,15 @@ def _features(
             continue
         if "directions" in feature and family(level.model_type).direction not in feature["directions"]:
             continue
-        ways = [way for way in feature["ways"] if keys.issuperset(way)]
+        named = ({f"{prefix}{key}": value for key, value in way.items()} for way in feature["ways"])
+        ways = [way for way in named if keys.issuperset(way)]
         for way in ways:
             if binds(oracle.declare(changed(config, way), defaults)):
                 yield feature["name"], way
                 break
         else:
-            if ways and not _settled(standard) and _SURE in ways[0]:
+            unknown = not _settled(standard) and not level.keys.integer(_SURE)
+            if ways and unknown and f"{prefix}{_SURE}" in ways[0]:
                 yield feature["name"], ways[0]
 
 
@@ -94,11 +95,10 @@ def _settled(spec: ModelSpec) -> bool:
 
 
 def _window(spec: ModelSpec) -> bool:
-    """A window that hides keys from sequences of the length that the type is made for."""
+    """A window that is known to hide keys from sequences of the length that the type is made for."""
     longest = spec.max_position
-    sides = [
-        side for layer in spec.layers if layer.attends for side in (layer.mask.window.left, layer.mask.window.right)
-    ]
+    known = [layer.mask.window for layer in spec.layers if layer.attends and layer.mask_known]
+    sides = [side for window in known for side in (window.left, window.right)]
     return any(side and (longest is None or side < longest - 1) for side in sides)
 
 

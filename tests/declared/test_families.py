@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 DATA: dict[str, Any] = tomllib.loads(files("attncheck.declared").joinpath("families.toml").read_text(encoding="utf-8"))
-SEES = {"full", "window", "chunk", "none", "sparse"}
+SEES = {"full", "window", "chunk", "none", "sparse", "set", "foreign"}
 
 
 def test_a_type_is_in_one_list_of_directions_only() -> None:

@@ -727,7 +727,6 @@ def test_per_layer_config_overrides_single_layers(listed: bool) -> None:
         ("dots3_note_text", "kind"),
         ("big_bird", "kind"),
         ("longformer", "window"),
-        ("neomme", "window"),
         ("unlimited_ocr_text", "window"),
         ("nystromformer", "kind"),
         ("xlnet", "direction"),

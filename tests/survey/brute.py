@@ -234,6 +234,8 @@ def outputs(model: Any, tokens: Any, case: Case, stack: str) -> Any:
                 now |= {"input_ids": source[:, :10], "decoder_input_ids": ids, **moved}
         else:
             now["input_ids"] = ids
+        if "last_hidden_state" in takes:  # a decoder that also reads the states of the model above it
+            now["last_hidden_state"] = torch.zeros(*ids.shape, model.config.input_size)
         with torch.no_grad():
             result = model(**now)
         if seq2seq and stack == "encoder":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from attncheck.declared import oracle
 from attncheck.probe.protocol import ClassFacts
+from attncheck.probe.tiny.build import TinyModel, build
 from attncheck.probe.tiny.facts import describe
 from attncheck.semantics.spec import Window
 from attncheck.survey.settings import changed, settings_of
@@ -49,8 +52,6 @@ def test_some_layer_declares_the_window_in_that_setting(model_type: str) -> None
         if entry.name in ("window", "") and (entry.name or model_type == "smollm3")
     )
     pairs = dict(text.split("=", 1) for text in own.assignments)
-    import json
-
     config = changed({"model_type": model_type}, {key: json.loads(value) for key, value in pairs.items()})
     layers = oracle.declare(config, found.defaults).layers
     if own.name:
@@ -66,6 +67,29 @@ def test_a_class_whose_defaults_do_not_fit_together_gets_what_checkpoints_write_
     assert all('layer_types=["mamba", "attention"]' in texts for texts in found.values())
 
 
-def test_the_text_model_of_a_composite_type_has_its_settings_as_a_type_of_its_own() -> None:
-    assert set(settings("qwen2_vl")) == {""}
-    assert "window" in settings("qwen2_vl_text")
+@pytest.mark.parametrize(
+    ("model_type", "path"),
+    [("qwen2_vl", "text_config."), ("mistral3", "text_config."), ("qwen2_5_omni", "thinker_config.text_config.")],
+)
+def test_a_composite_type_has_the_settings_of_its_text_model_where_that_stands(model_type: str, path: str) -> None:
+    own = settings(model_type)["window"]
+    assert own[0] == f"{path}sliding_window=64"
+    assert all(text.startswith(path) for text in own)
+
+
+def test_the_softcap_of_a_composite_type_is_set_in_its_text_model() -> None:
+    assert settings("gemma3")["softcap"] == ("text_config.attn_logit_softcapping=30.0",)
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v4", "unlimited_ocr_text", "qwen3_omni_moe_talker_code_predictor"])
+def test_a_window_is_not_offered_where_no_layer_of_the_class_could_have_one_that_it_lacks(model_type: str) -> None:
+    assert "window" not in settings(model_type)
+
+
+@pytest.mark.parametrize("model_type", ["minimax", "zaya", "cohere_compass_text"])
+def test_a_window_is_set_in_the_words_of_the_type_and_the_class_runs_with_it(model_type: str) -> None:
+    own = dict(text.split("=", 1) for text in settings(model_type)["window"])
+    config = changed({"model_type": model_type}, {key: json.loads(value) for key, value in own.items()})
+    built = build(config)
+    assert isinstance(built, TinyModel), built
+    assert Window(7, 0) in {layer.mask.window for layer in oracle.declare(built.info.config, built.defaults).layers}

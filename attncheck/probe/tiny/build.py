@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ from attncheck.probe.tiny import library, switch, target
 from attncheck.probe.tiny import rules as shrink_rules
 from attncheck.probe.tiny.construct import construct, seeded, share
 from attncheck.probe.tiny.layers import layer_kinds
+from attncheck.probe.tiny.needs import absent, hand_over, needs_of, with_keys
 from attncheck.probe.tiny.shrink import shrink
 from attncheck.semantics.observation import Reason
 
@@ -89,7 +89,8 @@ class TinyModel:
     def _construct(self, config: Mapping[str, Any], implementation: str, dtype: str) -> Any:
         flash = switch.unchecked() if switch.is_flash(implementation) else contextlib.nullcontext()
         with flash:
-            return construct(self._config_class, self._model_class, config, implementation, dtype)
+            model = construct(self._config_class, self._model_class, config, implementation, dtype)
+        return hand_over(model, self.info.config["model_type"])
 
     def _put(self, model: Any, dtype: str, device: str) -> Any:
         model.load_state_dict(self._base.state_dict(), strict=False)
@@ -108,12 +109,19 @@ def build(config: Mapping[str, Any], *, trust_remote_code: bool = False) -> Tiny
     built = _climb(found, shrink_rules.LADDER, reasons)
     for kind, model_class in () if built else found.alternatives:
         built = built or _climb(replace(found, kind=kind, model_class=model_class), shrink_rules.LADDER[:1], reasons)
-    return built or NotBuilt(tuple(Reason(text, limit="; ".join(tried)) for text, tried in reasons.items()))
+    if built:
+        return built
+    why = needs_of(_type_of(found)).cannot
+    tried = tuple(Reason(text, limit="; ".join(rungs)) for text, rungs in reasons.items())
+    return NotBuilt((Reason(f"{found.model_class.__name__} cannot be probed: {why}"), *tried) if why else tried)
 
 
 def _reads_no_text(model_class: Any) -> str:
     """Why a class cannot be fed tokens, by the arguments of its forward; "" when it can, or does not say."""
-    named = [name for name in forward_arguments(model_class) if name not in ("args", "kwargs", "input")]
+    arguments = library.forward_arguments(model_class)
+    if arguments == ("input",):  # that of torch.nn.Module, which raises
+        return f"{model_class.__name__} has no forward of its own, so it reads no text"
+    named = [name for name in arguments if name not in ("args", "kwargs", "input")]
     if not named or "input_ids" in named:
         return ""
     return f"{model_class.__name__} reads no text: its forward takes {', '.join(named[:3])}, and no input_ids"
@@ -154,10 +162,25 @@ def _shrunk(found: target.Target, rung: shrink_rules.Rung, resolved: Mapping[str
 
 
 def _attempt(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung) -> TinyModel:
-    """One rung: construct under eager and run a few tokens through it. Raises what the library raises."""
+    """One rung: `_constructed`, with the attributes that the class reads and its config lacks. Raises as that does."""
+    given: dict[str, Any] = {}
+    raw = with_keys(raw, needs_of(_type_of(found)).keys)
+    while True:
+        try:
+            return _constructed(found, with_keys(raw, given), rung)
+        except AttributeError as error:
+            missed = absent(error, found.config_class)
+            if not missed or set(missed) <= set(given):
+                raise
+            given |= missed
+
+
+def _constructed(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung) -> TinyModel:
+    """Construct under eager and run a few tokens through it. Raises what the library raises."""
     if _large(_resolved(found.config_class, raw)):
         _guard(found, raw)
     model = construct(found.config_class, found.model_class, raw, "eager", "float32").eval()
+    hand_over(model, _type_of(found))
     info = _info(found, raw, rung, model)
     _smoke(model, info)
     return TinyModel(info, found.config_class, found.model_class, model)
@@ -195,8 +218,13 @@ def _resolved(config_class: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
 
+def _type_of(found: target.Target) -> str:
+    """The model type of the level that is probed."""
+    return str(found.config.get("model_type") or found.config_class.model_type)
+
+
 def _info(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung, model: Any) -> TinyInfo:
-    arguments = forward_arguments(found.model_class)
+    arguments = library.forward_arguments(found.model_class)
     config = model.config
     encoder, decoder = getattr(config, "encoder", None), getattr(config, "decoder", None)
     decoder = decoder if library.is_config(decoder) else config
@@ -207,7 +235,7 @@ def _info(found: target.Target, raw: dict[str, Any], rung: shrink_rules.Rung, mo
         encoder_layers = _first_int(source, "encoder_layers", "num_encoder_layers", "num_hidden_layers", "num_layers")
     pad = getattr(decoder, "pad_token_id", None)
     return TinyInfo(
-        config={**raw, "model_type": raw.get("model_type") or found.config_class.model_type},
+        config={**raw, "model_type": _type_of(found)},
         kind=found.kind,
         model_class=found.model_class.__name__,
         num_layers=layers,
@@ -229,12 +257,6 @@ def _notes(found: target.Target, rung: shrink_rules.Rung) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def forward_arguments(model_class: Any) -> tuple[str, ...]:
-    """Argument names of the model's forward, `self` left out."""
-    forward = inspect.unwrap(model_class.forward)
-    return tuple(name for name in inspect.signature(forward).parameters if name != "self")
-
-
 def _first_int(config: Any, *names: str) -> int:
     for name in names:
         try:
@@ -252,6 +274,8 @@ def _smoke(model: Any, info: TinyInfo) -> None:
 
     tokens = torch.arange(64, 72)[None]
     inputs: dict[str, Any] = {"input_ids": tokens}
+    if "use_cache" in library.forward_arguments(type(model)):
+        inputs["use_cache"] = False  # a broken cache is for the scenarios that use one to tell, not a missing model
     if info.kind == "seq2seq":
         inputs["decoder_input_ids"] = tokens[:, :6]
     with torch.no_grad(), seeded():

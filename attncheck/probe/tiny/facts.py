@@ -7,7 +7,6 @@ from typing import Any
 
 from attncheck.probe.protocol import ClassFacts, Config, UnknownType
 from attncheck.probe.tiny import library, switch, target
-from attncheck.probe.tiny.build import forward_arguments
 from attncheck.probe.tiny.shrink import shrink
 
 
@@ -41,7 +40,7 @@ def describe(config: Config, trust_remote_code: bool = False) -> ClassFacts | Un
         supports={name: switch.supports(instance, name) for name in implementations()},
         compatible_flash=_compatible_flash(instance),
         default_implementation=_default(found, instance),
-        forward_args=forward_arguments(found.model_class),
+        forward_args=library.forward_arguments(found.model_class),
     )
 
 

@@ -234,6 +234,15 @@ def probed_classes(model_type: str) -> tuple[tuple[str, Any], ...]:
     return tuple((kind, model) for kind, model in found if model is not None)
 
 
+def forward_arguments(model_class: Any) -> tuple[str, ...]:
+    """Argument names of the model's forward, `self` left out; none for a class whose optional package is missing."""
+    try:
+        forward = inspect.unwrap(model_class.forward)
+    except ImportError:  # the stand-in that transformers exports then refuses every attribute
+        return ()
+    return tuple(name for name in inspect.signature(forward).parameters if name != "self")
+
+
 @functools.cache
 def _source(module: str) -> str:
     try:

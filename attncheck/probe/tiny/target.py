@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from attncheck.declared.families import text_path
 from attncheck.declared.original import Original, original
 from attncheck.probe.tiny import library
 from attncheck.probe.tiny.library import Config, UnknownModelType
@@ -89,7 +90,7 @@ def _text_level(config: Config, cls: Any) -> tuple[tuple[str, ...], Config, Any]
     level: dict[str, Any] = dict(config)
     while True:
         subs = library.sub_config_types(cls)
-        key = next((key for key in library.TEXT_KEYS if key in subs), None)
+        key = next((key for key in _text_keys(cls) if key in subs), None)
         if key is None or ("encoder" in subs and "decoder" in subs):
             return tuple(path), level, cls
         given = level.get(key)
@@ -102,6 +103,12 @@ def _text_level(config: Config, cls: Any) -> tuple[tuple[str, ...], Config, Any]
         inner.setdefault("model_type", getattr(sub, "model_type", "") or model_type)
         path.append(key)
         level, cls = inner, sub
+
+
+def _text_keys(cls: Any) -> tuple[str, ...]:
+    """Names under which this class may keep its text sub-config; none where the class is the text model itself."""
+    path = text_path(str(getattr(cls, "model_type", "")))
+    return library.TEXT_KEYS if path is None else (path.partition(".")[0],)
 
 
 def _flat(level: Config, sub: Any, cls: Any) -> dict[str, Any]:
@@ -122,9 +129,16 @@ def _model(cls: Any, level: Config, top: Any, top_type: str, nested: bool) -> tu
     if found is None:
         raise NoModelClass(f"transformers has no text model class for {cls.__name__}")
     kind, model = found
-    if nested and kind in ("causal-lm", "base"):
-        kind = "seq2seq" if getattr(cls, "is_encoder_decoder", False) is True else "text"
-    return kind, model
+    if _feeds_both(cls, level, model, kind):
+        return "seq2seq", model
+    return "text" if nested and kind in ("causal-lm", "base") else kind, model
+
+
+def _feeds_both(cls: Any, level: Config, model: Any, kind: str) -> bool:
+    """True for the model without a head of an encoder-decoder (udop) that reads tokens in both stacks."""
+    if kind != "base" or not library.defaults(cls, level).get("is_encoder_decoder"):
+        return False
+    return {"input_ids", "decoder_input_ids"} <= set(library.forward_arguments(model))
 
 
 def _preferred(model_type: str, level: Config, cls: Any) -> tuple[str, Any] | None:
