@@ -66,11 +66,16 @@ def batch(run: Run) -> int:
 
 
 def changed(run: Run, values: Mapping[str, Any], text: str, first: str = "") -> Recommendation:
-    """A change of settings, to paste. first: a command that must run before; it stands as a comment above the diff."""
+    """A change of settings, to paste.
+
+    first: a command that must run before. It stands as a comment above the diff, and by itself where nothing changes.
+    """
     key, value = next(iter(values.items()))
     shown = str(value).lower() if isinstance(value, bool) else str(value)
-    lines = [f"# first: {first}" if first else "", change(run.asked, values, _form(run))]
-    return Recommendation(text, (Setting(NAME, key, shown, "\n".join(filter(None, lines))),))
+    diff = change(run.asked, values, _form(run))
+    if first:
+        diff = f"# first: {first}\n{diff}" if diff else f"{first}  # the settings stay as they are"
+    return Recommendation(text, (Setting(NAME, key, shown, diff),))
 
 
 def _form(run: Run) -> Form:

@@ -2,13 +2,10 @@
 
 Written with a small builder (`html_markup`) instead of a template language: every text is escaped because it is no
 `Html`, not because somebody remembered a filter, the type checker sees each part, and Jinja2 is no dependency for it.
-The Content-Security-Policy allows the page's own style and script by their hashes, and nothing from anywhere else.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -16,6 +13,7 @@ from rich.text import Text
 from attncheck.findings import Severity
 from attncheck.render import baseline, bench, doctor, html_compare, html_machine, html_masks, speeds, verdict
 from attncheck.render.html_findings import findings
+from attncheck.render.html_head import head
 from attncheck.render.html_markup import Html, bullets, code, coloured, escape, facts, fold, join, tag, words
 from attncheck.render.html_script import SCRIPT
 from attncheck.render.html_style import STYLE
@@ -32,9 +30,10 @@ _FOLDED = ("environment",)
 def render(report: Report, style: Style) -> str:
     """The page. In an encoding without symbols they are written as character references."""
     sections = [section for section in _sections(report) if section[2]]
+    title = f"attncheck {report.command}{f': {clipped(report.model.id, 120)}' if report.model else ''}"
     page = tag(
         "html",
-        _head(report),
+        head(title, STYLE, SCRIPT),
         tag(
             "body",
             tag("a", "To the report", href="#report", class_="skip"),
@@ -52,33 +51,6 @@ def render(report: Report, style: Style) -> str:
     )
     text = f"<!DOCTYPE html>\n{page}\n"
     return text if style.unicode else text.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-def _head(report: Report) -> Html:
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src '{_hash(SCRIPT)}'",
-            f"style-src '{_hash(STYLE)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"attncheck {report.command}{f': {clipped(report.model.id, 120)}' if report.model else ''}"),
-        tag("style", Html(STYLE)),
-    )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _summary(report: Report) -> Iterator[Html]:

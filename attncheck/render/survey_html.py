@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 
 from attncheck.render import survey_summary, survey_words
+from attncheck.render.html_head import head
 from attncheck.render.html_markup import Html, bullets, code, coloured, facts, fold, join, tag
 from attncheck.render.markup import clipped
 from attncheck.render.redact import redacted
@@ -36,33 +35,7 @@ def page(survey: Survey) -> str:
         tag("footer", f"attncheck {survey.plan.versions.get('attncheck', '')}. This page loads nothing."),
         tag("script", Html(SCRIPT)),
     )
-    return f"<!DOCTYPE html>\n{tag('html', _head(title), body, lang='en')}\n"
-
-
-def _head(title: str) -> Html:
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src '{_hash(SCRIPT)}'",
-            f"style-src '{_hash(STYLE)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"<!DOCTYPE html>\n{tag('html', head(title, STYLE, SCRIPT), body, lang='en')}\n"
 
 
 def _summary(survey: Survey) -> Iterator[Html]:

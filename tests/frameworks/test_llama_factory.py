@@ -240,6 +240,19 @@ def test_recommendations_are_in_its_own_words() -> None:
     assert resolved(flash_attn="sdpa").recommend("sdpa").settings == ()
 
 
+def test_a_file_that_asks_for_it_already_needs_the_package_alone() -> None:
+    text = ("model_name_or_path: x", "flash_attn: fa2")
+    asked = Asked(
+        {"model_name_or_path": "x", "flash_attn": "fa2"},
+        version="0.9.5",
+        file="train.yaml",
+        lines={"model_name_or_path": 1, "flash_attn": 2},
+        text=text,
+    )
+    (setting,) = llama_factory.resolve(asked, BARE, facts()).recommend("flash_attention_2").settings
+    assert setting.paste == "pip install flash-attn --no-build-isolation  # the settings stay as they are"
+
+
 def test_the_v1_engine_takes_names_of_transformers_and_replaces_nothing() -> None:
     def v1(**settings: Any) -> Any:
         return llama_factory.resolve(Asked({"model": "x", **settings}, version="0.9.5"), BARE, facts()).outcome
