@@ -156,9 +156,9 @@ def _write(found: Survey, folder: str) -> None:
 
 
 def _print(found: Survey, folder: str, format_name: str) -> None:
-    from attncheck.render import survey_summary
+    from attncheck.render import survey_summary, survey_terminal
 
     if format_name == "json":
         emit(survey_summary.json_text(found), None)
         return
-    emit(survey_summary.terminal(found, style(None), [os.path.join(folder, name) for name in (HTML, MARKDOWN)]), None)
+    emit(survey_terminal.terminal(found, style(None), [os.path.join(folder, name) for name in (HTML, MARKDOWN)]), None)

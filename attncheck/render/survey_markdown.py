@@ -32,13 +32,7 @@ def text_of(survey: Survey) -> str:
 
 
 def _row(row: Row, survey: Survey) -> tuple[str, ...]:
-    plan = survey.plan
-    places = {(cell.implementation, cell.scenario): cell for cell in row.cells}
-    core = len(plan.core)
-    cells = []
-    for name in plan.implementations:
-        marks = [survey_words.symbol(places.get((name, scenario))) for scenario in plan.scenarios]
-        cells.append(f"`{''.join(marks[:core])} {''.join(marks[core:])}`")
+    cells = [f"`{survey_words.marks(row, name, survey.plan)}`" for name in survey.plan.implementations]
     told = any(finding.severity != "note" for finding in row.findings)
     heading = f"[{text(row.name)}](#{survey_words.anchor(row)})" if told else text(row.name)
     return heading, *cells

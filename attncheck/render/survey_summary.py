@@ -1,19 +1,12 @@
-"""The summary of a survey: how many types, how they were read, what is wrong where; for terminals and as JSON."""
+"""The summary of a survey in words and as JSON: how many types, how they were read, where predictions differ."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
-from attncheck.render import survey_words
-from attncheck.render.interface import Style
 from attncheck.render.redact import redacted
-from attncheck.render.symbols import ascii_only
-from attncheck.render.terminal import to_text
 from attncheck.render.wire import SCHEMA
 from attncheck.render.wording import plural
 from attncheck.surveyed import Row, State, Status, Survey
@@ -30,7 +23,7 @@ def answer(survey: Survey) -> list[str]:
         f"{plural(len(_types(rows)), 'model type')} probed in {plural(len(rows), 'setting')}, "
         f"{plural(len(survey.plan.implementations), 'implementation')}, "
         f"{plural(len(survey.plan.scenarios), 'scenario')}",
-        f"{plural(len(wrong), 'type')} with a difference in a core scenario" + (f": {_few(wrong)}" if wrong else ""),
+        f"{plural(len(wrong), 'type')} with a difference in a core scenario" + (f": {few(wrong)}" if wrong else ""),
     ]
     if survey.left:
         lines.append(f"{plural(survey.left, 'type')} not yet surveyed: the same command goes on")
@@ -53,53 +46,6 @@ def facts(survey: Survey) -> list[tuple[str, str]]:
             f"{states[Status.LOST]} lost",
         ),
     ]
-
-
-def terminal(survey: Survey, style: Style, files: Sequence[str]) -> str:
-    """The summary for people. files: where the tables are."""
-    survey = redacted(survey)
-    parts: list[Text | Table] = [Text("attncheck survey", style="bold"), *map(Text, answer(survey)), Text()]
-    grid = Table.grid(padding=(0, 2))
-    for label, words in facts(survey):
-        grid.add_row(Text(f"  {label}", style="dim"), words)
-    parts += [grid, Text(), _by_implementation(survey), Text()]
-    for severity, colour in (("error", "bold red"), ("warning", "yellow")):
-        lines = list(_by_slug(survey.surveyed, severity))
-        parts.append(Text(f"{severity}s: {'' if lines else 'none'}", style=colour if lines else ""))
-        parts += [Text(f"  {line}") for line in lines]
-    if apart := disagreements(survey):
-        parts += [Text(), *map(Text, apart)]
-    parts += [Text(), *(Text(f"written: {name}") for name in redacted(tuple(files)))]
-    seconds = f"{survey.seconds:.0f} s, {survey.cpu_seconds:.0f} s of processor time"
-    parts.append(Text(f"took {seconds}", style="dim"))
-    text = to_text(parts, style)
-    return text if style.unicode else ascii_only(text)
-
-
-def _by_implementation(survey: Survey) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("cells", justify="left")
-    order = (State.MEASURED, State.PREDICTED, State.MISMATCH, State.BREAKS, State.NOT_SUPPORTED, State.UNKNOWN)
-    for state in order:
-        table.add_column(survey_words.STATES[state][1], justify="right")
-    for name in survey.plan.implementations:
-        counted = Counter(cell.state for row in survey.surveyed for cell in row.cells if cell.implementation == name)
-        table.add_row(name, *(str(counted[state]) for state in order))
-    return table
-
-
-def _by_slug(rows: Iterable[Row], severity: str) -> Iterator[str]:
-    """One line a slug and implementation: in which scenarios, and which types."""
-    places: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: {"types": set(), "scenarios": set()})
-    for row in rows:
-        for finding in row.findings:
-            if finding.severity == severity:
-                entry = places[finding.slug, finding.implementation]
-                entry["types"].add(row.model_type)
-                entry["scenarios"].add(finding.scenario)
-    for (slug, implementation), entry in sorted(places.items()):
-        scenarios = ", ".join(sorted(name for name in entry["scenarios"] if name))
-        yield f"{slug} x {implementation or '-'} in {scenarios or '-'}: {_named(sorted(entry['types']))}"
 
 
 def disagreements(survey: Survey) -> list[str]:
@@ -168,10 +114,7 @@ def _types(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.model_type for row in rows))
 
 
-def _named(names: Sequence[str]) -> str:
-    return f"{len(names)} ({_few(names)})"
-
-
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attncheck.surveyed import Row, State, SurveyCell, SurveyFinding
+from attncheck.surveyed import Plan, Row, State, SurveyCell, SurveyFinding
 
 #: State -> (symbol, word, meaning). `PARTLY` and `AT_RISK` refine two of them.
 STATES: dict[State, tuple[str, str, str]] = {
@@ -32,6 +32,14 @@ def symbol(cell: SurveyCell | None) -> str:
     if cell.open and cell.state in (State.MEASURED, State.PREDICTED):
         return PARTLY[0]
     return STATES[cell.state][0]
+
+
+def marks(row: Row, implementation: str, plan: Plan) -> str:
+    """The symbols of one implementation in the plan's order, those of opt-in scenarios behind a space."""
+    places = {cell.scenario: cell for cell in row.cells if cell.implementation == implementation}
+    found = [symbol(places.get(scenario)) for scenario in plan.scenarios]
+    core = sum(scenario in plan.core for scenario in plan.scenarios)
+    return f"{''.join(found[:core])} {''.join(found[core:])}"
 
 
 def css_class(cell: SurveyCell | None) -> str:

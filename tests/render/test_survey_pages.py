@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attncheck.render import survey_html, survey_markdown, survey_summary, survey_words
+from attncheck.render import survey_html, survey_markdown, survey_summary, survey_terminal, survey_words
 from attncheck.render.interface import Style
 from attncheck.surveyed import Row, State, Status, Survey, SurveyCell
 from tests.survey.rows import PLAN, finding, row, survey, vision
@@ -83,10 +83,19 @@ def test_what_was_not_probed_is_told_with_its_reason() -> None:
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_the_summary_names_what_is_wrong(width: int) -> None:
-    text = survey_summary.terminal(sample(), Style(width=width), ["matrix.html"])
+    text = survey_terminal.terminal(sample(), Style(width=width), ["matrix.html"])
     assert "window-ignored x sdpa in plain" in text
     assert "matrix.html" in text
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_a_small_matrix_stands_in_the_terminal_and_a_large_one_in_its_files() -> None:
+    text = survey_terminal.terminal(sample(), Style(width=100), [])
+    assert re.search(r"mistral \(window\) +✓✓ ✓ +✗✓ ✓", text)
+    assert "each symbol a scenario: plain, decode, packed" in text
+    assert "✗ mismatch: what runs is not what is declared" in text
+    many = survey(*(row(f"type{number}") for number in range(60)))
+    assert "type7 " not in survey_terminal.terminal(many, Style(width=100), [])
 
 
 def test_the_summary_as_json_counts_states_and_types() -> None:
