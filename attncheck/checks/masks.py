@@ -178,7 +178,7 @@ def message(view: View, difference: Difference, slug: str, words: str) -> str:
     """One sentence: what is wrong, what was declared, what is effective, and the real size where the probe's differs."""
     comparable = view.spec.mask_known or difference.declared_short != "unknown"
     if comparable and slug not in _ABOUT_INPUT and difference.declared_short != difference.effective_short:
-        against = "declared" if view.spec.mask_known else "eager has"
+        against = "eager has" if difference.beside else "declared"
         words += f": {against} {difference.declared_short}, effective {difference.effective_short}"
     return words + (real_size(view) if slug in _SIZED else "")
 

@@ -31,7 +31,7 @@ class Difference:
     first: (batch row, query token, key token) of the first wrong cell. leaked: cells kept but not declared; missed:
     declared but not kept; summed over the judged queries of all rows and forward calls. declared, effective: masks of
     the row and forward call of the first wrong cell, over tokens. exact: `effective_text` gives every cell. The short
-    texts leave out padding and documents.
+    texts leave out padding and documents. beside: what stands as declared is another implementation's mask.
     """
 
     slugs: tuple[str, ...]
@@ -47,6 +47,7 @@ class Difference:
     step: int = 0
     declared_short: str = ""
     effective_short: str = ""
+    beside: bool = False
 
 
 def compare(declared: MaskSpec, masks: LayerMasks) -> tuple[Difference, ...]:
@@ -82,7 +83,8 @@ def compare_with(reference: LayerMasks, masks: LayerMasks) -> tuple[Difference, 
                 right = Reading(None, None, None)
                 names = (features(frame, right, want, rows) for (frame, rows), want in zip(samples, expected))
                 explanation = Explanation(tuple(dict.fromkeys(slug for named in names for slug in named)), None)
-            found.append(_difference(explanation, heads, samples, expected, right if spec is not None else None))
+            entry = _difference(explanation, heads, samples, expected, right if spec is not None else None)
+            found.append(replace(entry, beside=True))
     return tuple(_merge(found))
 
 

@@ -99,8 +99,10 @@ def stale(rows: Sequence[Row], ledger: Sequence[Entry], asked: tuple[Sequence[st
     surveyed = {row.model_type for row in rows if row.cells}
     complete = mismatches(rows)
     lines = []
+    # A finding of no implementation is about how several differ.
+    names = {*asked[0], *([""] if len(asked[0]) > 1 else [])}
     for entry in ledger:
-        if not set(entry.implementations) & set(asked[0]) or not set(entry.scenarios) & set(asked[1]):
+        if not set(entry.implementations) & names or not set(entry.scenarios) & set(asked[1]):
             continue
         seen = [(row, finding) for row, finding in complete if entry.explains(row, finding)]
         types = {row.model_type for row, _ in seen}
@@ -112,7 +114,7 @@ def stale(rows: Sequence[Row], ledger: Sequence[Entry], asked: tuple[Sequence[st
                 f"{entry.name}: never seen as {', '.join(sorted(missing))}"
                 for missing in (
                     set(entry.slugs) - {finding.slug for _, finding in seen},
-                    (set(entry.implementations) & set(asked[0])) - {finding.implementation for _, finding in seen},
+                    (set(entry.implementations) & names) - {finding.implementation for _, finding in seen},
                     (set(entry.scenarios) & set(asked[1])) - {finding.scenario for _, finding in seen},
                 )
                 if missing
