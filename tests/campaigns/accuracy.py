@@ -42,7 +42,8 @@ def planted(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 def bank(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Cases found in bad releases of cases, and how many fixed releases are clean."""
-    cases = list(dict.fromkeys(row["case"] for row in rows))
+    cases = list(dict.fromkeys(row["case"] for row in rows if row["bad"]))
+    controls = {row["case"] for row in rows} - set(cases)
     good = ("found", "clean", "refused")
     found = [
         case
@@ -58,7 +59,10 @@ def bank(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
             "real defects of released packages",
             f"{len(found)} of {len(cases)} found" + (f"; not: {', '.join(missing)}" if missing else ""),
         ),
-        ("alarms in releases that mended them", f"{len(alarms)} in {len(fixed)} readings"),
+        (
+            "alarms in releases that mended them",
+            f"{len(alarms)} in {len(fixed)} readings, {len(controls)} negative controls among them",
+        ),
     ]
 
 

@@ -40,6 +40,7 @@ def refused(model_type: str) -> NotBuilt:
         ("moshi_depth", "MoshiDepthDecoder", "base"),
         ("musicgen", "MusicgenForCausalLM", "text"),
         ("musicgen_melody", "MusicgenMelodyForCausalLM", "text"),
+        ("owlvit_text_model", "OwlViTTextModel", "base"),
         ("pix2struct", "Pix2StructTextModel", "text"),
         ("qwen3_omni_moe_talker_text", "Qwen3OmniMoeTalkerModel", "base"),
         ("qwen3_omni_moe_talker_code_predictor", "Qwen3OmniMoeTalkerCodePredictorModel", "base"),
