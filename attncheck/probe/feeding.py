@@ -35,7 +35,8 @@ class Feeder:
     def run(self, model: Any, variant: Variant, begin: Callable[[int], None]) -> None:
         """Every forward call of the variant, in order; `begin` gets the step number before each.
 
-        Raises NotFeedable when the model gives nothing to go on with, and what the model raises.
+        A cache that `generate()` would make comes with `cache_position`, as it does there. Raises NotFeedable when the
+        model gives nothing to go on with, and what the model raises.
         """
         layout = variant.main
         first = self.inputs(variant)
@@ -43,8 +44,12 @@ class Feeder:
         cache = self._cache(model, variant)
         if cache is not None:
             state[cache_argument(self._subject.forward_args)] = cache
+        # A hybrid cache counts its tokens in a sliding layer: without positions, the next one lands in the wrong slot.
+        told = variant.cache is CacheInput.DEFAULT and cache is not None
         for step, (start, stop) in enumerate(layout.steps):
             begin(step)
+            if told and "cache_position" in self._subject.forward_args:
+                state["cache_position"] = torch.arange(start, stop, device=self._device)
             with self._encoder_heard(model, state) as heard:
                 output = model(**state, **self._step(first, start, stop))
             if stop < layout.length:

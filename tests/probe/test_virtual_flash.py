@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 
 import pytest
 import torch
@@ -156,3 +157,50 @@ def test_other_names_and_unknown_layouts_are_refused(mistral, monkeypatch):
         virtual_flash.installed("flash_attention_2"),
     ):
         pass
+
+
+@pytest.fixture
+def own_file(monkeypatch):
+    """A model file of 4.43 to 4.47 as it is without flash-attn: nothing of the shared file, and a question."""
+    source = types.ModuleType("own_modeling_file")
+    monkeypatch.setitem(sys.modules, source.__name__, source)
+    eager = type("Attention", (torch.nn.Module,), {"__module__": source.__name__})
+    flash = type("FlashAttention2", (eager,), {"__module__": source.__name__})
+    source.OWN_ATTENTION_CLASSES = {"eager": eager, "flash_attention_2": flash}
+    source.is_flash_attn_greater_or_equal = lambda version: False
+    return source
+
+
+def test_a_file_that_asks_for_the_version_of_flash_attn_is_told_a_new_one(own_file):
+    model = torch.nn.Sequential(own_file.OWN_ATTENTION_CLASSES["eager"]())
+    with virtual_flash.installed("flash_attention_2", model):
+        assert type(model[0]) is own_file.OWN_ATTENTION_CLASSES["flash_attention_2"]
+        assert own_file.is_flash_attn_greater_or_equal("2.6.0")
+        assert own_file._flash_attention_forward is virtual_flash._glue()._flash_attention_forward
+    assert type(model[0]) is own_file.OWN_ATTENTION_CLASSES["eager"]
+    assert not own_file.is_flash_attn_greater_or_equal("2.6.0")
+    assert not hasattr(own_file, "_flash_attention_forward")
+
+
+def test_a_file_with_a_flash_function_of_its_own_gets_what_it_calls(own_file):
+    def flash_attention_forward():
+        return own_file._flash_attention_forward
+
+    flash_attention_forward.__module__ = own_file.__name__
+    own_file.flash_attention_forward = flash_attention_forward
+    eager = own_file.OWN_ATTENTION_CLASSES["eager"]
+    del own_file.OWN_ATTENTION_CLASSES
+    model = torch.nn.Sequential(eager())
+    with virtual_flash.installed("flash_attention_2", model):
+        assert flash_attention_forward() is virtual_flash._glue()._flash_attention_forward
+        assert type(model[0]) is eager
+    assert not hasattr(own_file, "_flash_attention_forward")
+
+
+def test_a_flash_function_that_a_file_only_imports_changes_nothing(own_file):
+    del own_file.OWN_ATTENTION_CLASSES
+    own_file.flash_attention_forward = virtual_flash.installed
+    model = torch.nn.Sequential(type("Attention", (torch.nn.Module,), {"__module__": own_file.__name__})())
+    with virtual_flash.installed("flash_attention_2", model):
+        assert not hasattr(own_file, "_flash_attention_forward")
+        assert not own_file.is_flash_attn_greater_or_equal("2.6.0")

@@ -21,6 +21,7 @@ from attncheck.probe.flash.signatures import FUNCTIONS, Functions
 _ABSENT = object()
 _GLUE = "transformers.modeling_flash_attention_utils"
 _INTERFACE = "transformers.integrations.flash_attention"
+_ASKED = "is_flash_attn_greater_or_equal"
 
 
 class VirtualFlashUnsupported(Exception):
@@ -195,7 +196,7 @@ def _imported_functions(glue: ModuleType, implementation: str, functions: Functi
 
 def _imported(module: ModuleType, functions: Functions) -> dict[str, Any]:
     """What a file holds after `import flash_attn`, and what its questions for the package's version are answered."""
-    asked = [name for name in vars(module) if name.startswith("is_flash_attn_greater_or_equal")]
+    asked = [name for name in vars(module) if name.startswith(_ASKED)]
     return {
         "flash_attn_func": functions.dense,
         "flash_attn_varlen_func": functions.varlen,
@@ -255,26 +256,37 @@ def _has_linear(module: Any) -> bool:
 
 
 def _enter_classes(stack: ExitStack, model: Any, glue: ModuleType | None, functions: Functions) -> None:
-    """Complete the types with one attention class an implementation: the class itself, and what its file imports."""
+    """Complete the types with flash code of their own: the class of their modules, and what its file imports."""
     done: set[str] = set()
     for module in model.modules():
         source = sys.modules.get(type(module).__module__)
-        flash_class = _flash_class(source, type(module)) if source is not None else None
-        if source is None or flash_class is None:
+        if source is None:
             continue
-        if type(module) is not flash_class:
-            stack.enter_context(_replaced(module, "__class__", flash_class))
-        # Set by constructors from the package's version; True there means "flash-attn older than 2.1", or none.
-        stack.enter_context(_replaced(module, "_flash_attn_uses_top_left_mask", False))
-        if source.__name__ in done:
+        flash_class = _flash_class(source, type(module))
+        if flash_class is not None:
+            if type(module) is not flash_class:
+                stack.enter_context(_replaced(module, "__class__", flash_class))
+            # Set by constructors from the package's version; True there means "flash-attn older than 2.1", or none.
+            stack.enter_context(_replaced(module, "_flash_attn_uses_top_left_mask", False))
+        if (flash_class is None and not _flash_function(source)) or source.__name__ in done:
             continue
         done.add(source.__name__)
-        if glue is None:
-            for name, value in _imported(source, functions).items():
-                stack.enter_context(_replaced(source, name, value))
-        elif not hasattr(source, "_flash_attention_forward"):
-            # Imported there only where flash-attn is available.
-            stack.enter_context(_replaced(source, "_flash_attention_forward", glue._flash_attention_forward))
+        for name, value in _imported(source, functions).items() if glue is None else _shared(source, glue).items():
+            stack.enter_context(_replaced(source, name, value))
+
+
+def _shared(source: ModuleType, glue: ModuleType) -> dict[str, Any]:
+    """4.43 to 4.47: what a file imports where flash-attn is available, and asks of its version (Gemma2's softcap)."""
+    names: dict[str, Any] = {name: _yes for name in vars(source) if name.startswith(_ASKED)}
+    if not hasattr(source, "_flash_attention_forward"):
+        names["_flash_attention_forward"] = glue._flash_attention_forward
+    return names
+
+
+def _flash_function(source: ModuleType) -> bool:
+    """True for files of 4.47 that define a function an implementation (Gemma2, GPT-NeoX) instead of a class."""
+    own = vars(source).get("flash_attention_forward")
+    return own is not None and getattr(own, "__module__", "") == source.__name__
 
 
 def _flash_class(source: ModuleType, current: type) -> type | None:
