@@ -47,6 +47,8 @@ LIBRARIES: Mapping[str, str] = {
     "deepspeed": "deepspeed",
     "unsloth": "unsloth",
     "llamafactory": "llamafactory",
+    "llava": "llava",
+    "llava-torch": "llava",
     "vllm": "vllm",
     "sglang": "sglang",
     "nvidia-ml-py": "pynvml",

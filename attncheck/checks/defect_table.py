@@ -23,7 +23,7 @@ else:
 #: Stands in `versions` for the cuDNN that torch loads, whose distribution has a name of its own for every CUDA.
 CUDNN = "cudnn"
 #: The files, in the order of reports.
-FILES = ("known_defects.toml", "known_transformers.toml")
+FILES = ("known_defects.toml", "known_transformers.toml", "known_frameworks.toml")
 Capability = tuple[int, int]
 
 
@@ -43,7 +43,11 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `compare` must be asked to show the defect; variant: "" for any. blind: release -> why it cannot show there."""
+    """What `compare` must be asked to show the defect; variant: "" for any. blind: release -> why it cannot show there.
+
+    route: "compare", or "live" for what only a built model with attributes set by hand can show. dtype: of `--dtype`.
+    beside: implementations that must be probed too, where nothing declares what is right.
+    """
 
     target: str
     scenario: str
@@ -51,6 +55,9 @@ class Check:
     set: tuple[str, ...] = ()
     variant: str = ""
     blind: Mapping[str, str] = field(default_factory=dict)
+    route: str = "compare"
+    dtype: str = "float32"
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Defect:
 
     versions: library -> alternatives of which one must hold. gpu: lowest and highest compute capability, None = no GPU
     is needed. told_by: (slug of the rule that finds it by looking, the field of `Machine` which that rule reads).
+    unchecked: why nothing without a GPU or a checkpoint can measure the ends of its ranges.
     """
 
     id: str
@@ -83,6 +91,7 @@ class Defect:
     fixed: str = ""
     needs: str = ""
     check: Check | None = None
+    unchecked: str = ""
 
     def matches(self, installed: Mapping[str, str], gpus: Sequence[Capability] = ()) -> bool:
         """True when every condition on versions and GPUs holds. installed: library -> version, absent ones left out."""
@@ -122,6 +131,8 @@ def installed(environment: Environment, cudnn: str = "") -> dict[str, str]:
     # Both packages may lie there; torch loads the one for its own CUDA.
     if version := cudnn or found.get(f"nvidia-cudnn-cu{major}", ""):
         found[CUDNN] = version
+    if (wheel := found.get("llava-torch")) is not None:
+        found["llava"] = wheel  # the distribution `llava` of PyPI holds no code; from source it is called llava
     return found
 
 
@@ -163,11 +174,12 @@ def _defect(raw: Mapping[str, Any]) -> Defect:
         fixed=raw.get("fixed", ""),
         needs=raw.get("needs", ""),
         check=None if "check" not in raw else _check(raw["check"]),
+        unchecked=raw.get("unchecked", ""),
     )
 
 
 def _check(raw: Mapping[str, Any]) -> Check:
-    return Check(**{**raw, "set": tuple(raw.get("set", ()))})
+    return Check(**{**raw, "set": tuple(raw.get("set", ())), "beside": tuple(raw.get("beside", ()))})
 
 
 def _confirmation(raw: Mapping[str, str]) -> Confirmation:

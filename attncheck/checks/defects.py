@@ -29,6 +29,12 @@ KNOWN_BAD_VERSION = Rule(
 
 #: What `needs` of an entry may name besides a scenario: what a checkpoint declares.
 DECLARED = ("", "window", "softcap")
+#: Training frameworks whose settings `compare` reads: distribution -> how to ask for it.
+FRAMEWORKS = {
+    "llamafactory": " --framework llama-factory",
+    "unsloth": " --framework unsloth",
+    "llava": " --framework llava",
+}
 
 
 def known(machine: Machine) -> Iterator[Finding]:
@@ -44,25 +50,35 @@ def known(machine: Machine) -> Iterator[Finding]:
 
 
 def known_together(machine: Machine) -> Iterator[Finding]:
-    """`known`, with one note in the place of all that `compare` can decide: most of them concern nobody's model."""
+    """`known`, with one note in the place of all that concern only some models or settings of a library."""
     every = list(known(machine))
-    entries = {defect.id: defect for defect in table()}
-    by_model = [
-        finding
-        for finding in every
-        if finding.severity is Severity.NOTE
-        and finding.basis is Basis.STATIC
-        and entries[str(finding.evidence.figures["entry"])].implementations
-    ]
-    yield from (finding for finding in every if finding not in by_model)
-    if len(by_model) < 2:
-        yield from by_model
-        return
-    defects = [entries[str(finding.evidence.figures["entry"])] for finding in by_model]
+    groups: dict[str, list[Finding]] = {}
+    for finding in every:
+        if finding.severity is Severity.NOTE and finding.basis is Basis.STATIC and (name := _group(_entry(finding))):
+            groups.setdefault(name, []).append(finding)
+    grouped = {id(finding) for found in groups.values() if len(found) > 1 for finding in found}
+    yield from (finding for finding in every if id(finding) not in grouped)
+    yield from (_together(name, found) for name, found in groups.items() if len(found) > 1)
+
+
+def _entry(finding: Finding) -> Defect:
+    return next(defect for defect in table() if defect.id == finding.evidence.figures["entry"])
+
+
+def _group(defect: Defect) -> str:
+    """The library that tells more of the entry when it is asked, "" for one that stands alone."""
+    if framework := next((name for name in defect.versions if name in FRAMEWORKS), ""):
+        return framework
+    return "transformers" if defect.implementations or "transformers" in defect.versions else ""
+
+
+def _together(library: str, found: Sequence[Finding]) -> Finding:
+    """One note for several entries. found: at least two."""
+    defects = [_entry(finding) for finding in found]
     listed = [f"{defect.title} ({defect.threads[0]})" for defect in defects]
-    versions = "; ".join(dict.fromkeys(finding.evidence.requested for finding in by_model))
-    paste = "attncheck compare MODEL"
-    yield Finding(
+    versions = "; ".join(dict.fromkeys(finding.evidence.requested for finding in found))
+    paste = f"attncheck compare MODEL{FRAMEWORKS.get(library, '')}"
+    return Finding(
         KNOWN_BAD_VERSION.code,
         KNOWN_BAD_VERSION.slug,
         Severity.NOTE,

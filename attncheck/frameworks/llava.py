@@ -308,6 +308,7 @@ FRAMEWORK = Framework(
     name=NAME,
     title="LLaVA",
     distribution="llava",
+    wheels=("llava-torch",),
     newest=NEWEST,
     plan=plan,
     resolve=resolve,

@@ -256,7 +256,8 @@ class Framework:
     """One framework. A module of `attncheck.frameworks` offers it as `FRAMEWORK`.
 
     name: of `--framework` and of settings in reports. title: as its makers write it. distribution: whose metadata gives
-    the version, in `environment.LIBRARIES`. newest: the version that is assumed where it is neither installed nor said.
+    the version, in `environment.LIBRARIES`. wheels: other distributions of it, which come first. newest: the version
+    that is assumed where it is neither installed nor said.
     recognises: whether a settings file is one of this framework's, by its keys. plan: what the settings say before the
     model is known; it checks keys and types, and raises UsageError with the place of what is wrong. resolve: what runs.
     """
@@ -268,13 +269,15 @@ class Framework:
     plan: Callable[[Asked], Plan]
     resolve: Callable[[Asked, Environment, ModelFacts], Resolution]
     recognises: Callable[[Mapping[str, Any]], bool] = lambda settings: False
+    wheels: tuple[str, ...] = ()
 
     def version(self, asked: Asked, environment: Environment) -> tuple[str, str]:
         """(version, where it is from: "asked", "installed" or "newest known")."""
         if asked.version:
             return asked.version, "asked"
-        if (installed := environment.version(self.distribution)) is not None:
-            return installed, "installed"
+        for name in (*self.wheels, self.distribution):
+            if (installed := environment.version(name)) is not None:
+                return installed, "installed"
         return self.newest, "newest known"
 
 

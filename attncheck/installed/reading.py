@@ -59,6 +59,8 @@ WITHOUT_REQUIREMENTS = frozenset(
         "accelerate",
         "deepspeed",
         "llamafactory",
+        "llava",
+        "llava-torch",
         "nvidia-ml-py",
         "peft",
         "sglang",

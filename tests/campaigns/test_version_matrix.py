@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.campaigns.version_matrix import as_json, as_markdown, cell, dated
+from tests.campaigns.version_matrix import as_data, as_markdown, cell, dated, known
 from tests.campaigns.versions import TYPES, missing, stored
 
 RELEASES = ("4.40.2", "4.41.2", "4.42.4", "4.43.4")
@@ -83,9 +83,18 @@ def test_what_the_tables_hold_is_named_and_the_rest_is_new():
     known = {found.slug: found.known for found in dated(rows, RELEASES)}
     assert "transformers-packed-not-read" in known["packing-leak"]
     assert known["scale-wrong"] == ()
-    text = as_markdown(rows, RELEASES, tuple(TYPES), ("sdpa",))
+    data = as_data(rows, RELEASES, tuple(TYPES), ("sdpa",))
+    assert data["cells"] == {"sdpa": {"mistral": ["F"]}}
+    text = as_markdown(data)
     assert "1 of them in no table yet" in text
-    assert as_json(rows, RELEASES, ("sdpa",))["cells"][0]["cell"] == "F"
+
+
+def test_entries_must_hold_every_release_of_a_mismatch_between_them():
+    where = ("llama", "sdpa", "packing-leak", "packed ones-mask", "4.37.2")
+    assert set(known(*where, "5.23.0")) == {"transformers-packed-not-read", "transformers-packed-contamination"}
+    assert known(*where, "4.52.4") == ("transformers-packed-not-read",)
+    assert known("gpt2", "flash_attention_2", "causal-ignored", "core", "4.56.2", "4.57.6")
+    assert known("gpt2", "flash_attention_2", "causal-ignored", "core", "4.55.4", "4.57.6") == ()
 
 
 def test_rows_survive_a_kill(tmp_path):

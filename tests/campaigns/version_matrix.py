@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from tests.legacy.releases import newest_patches
 
 Row = Mapping[str, Any]
 
@@ -119,83 +121,96 @@ def dated(rows: Sequence[Row], releases: Sequence[str]) -> list[Dated]:
 
 @cache
 def known(model_type: str, implementation: str, slug: str, place: str, first: str, last: str) -> tuple[str, ...]:
-    """The entries of known_transformers.toml and the cases of bank.toml that hold a mismatch in all those releases."""
+    """The entries of known_transformers.toml that hold a mismatch, if together they hold it in every release from first
+    to last, else the cases of bank.toml that show it; () where neither does.
+    """
     from attncheck.checks.defect_table import table
     from tests.legacy.table import cases
 
-    found = []
-    for defect in table():
-        ranges = defect.versions.get("transformers", ())
-        fits = (
-            slug in defect.slugs
-            and implementation in defect.implementations
-            and set(defect.versions) == {"transformers"}
-        )
-        fits = fits and (not defect.models or model_type in defect.models) and _same_place(defect, place)
-        if fits and any(r.contains(first) for r in ranges) and any(r.contains(last) for r in ranges):
-            found.append(defect.id)
-    for case in cases():
-        same = (case.target, case.slug) == (model_type, slug) and implementation in case.impl
-        if (
-            same
-            and (case.scenario in CORE) == (place == "core")
-            and (place == "core" or place.startswith(case.scenario))
-        ):
-            found.append(case.id)
-    return tuple(found)
+    newest = newest_patches()
+    shown = newest[newest.index(first) : newest.index(last) + 1]
+    entries = {
+        defect.id: {v for v in shown if any(r.contains(v) for r in defect.versions["transformers"])}
+        for defect in table()
+        if set(defect.versions) == {"transformers"}
+        and slug in defect.slugs
+        and implementation in defect.implementations
+        and (not defect.models or model_type in defect.models)
+        and same_place(defect, place)
+    }
+    held = {name: releases for name, releases in entries.items() if releases}
+    if set(shown) == set().union(*held.values()):
+        return tuple(held)
+    return tuple(
+        case.id
+        for case in cases()
+        if (case.target, case.slug) == (model_type, slug)
+        and implementation in case.impl
+        and (case.scenario in CORE) == (place == "core")
+        and (place == "core" or place.startswith(case.scenario))
+    )
 
 
-def _same_place(defect: Any, place: str) -> bool:
-    """True when the entry speaks of that place: of core scenarios, or of the scenario and variant of its check."""
+def same_place(defect: Any, place: str) -> bool:
+    """True when the entry speaks of that place.
+
+    What is wrong in core scenarios is wrong in packed rows too, and what is wrong without a mask beside one of ones.
+    """
     check = defect.check
     if check is None or check.scenario in CORE:
-        return place == "core" or place.split()[0] not in (defect.needs, "packed", "custom-mask")
+        return place == "core" or place.startswith("packed")
     scenario, _, variant = place.partition(" ")
-    return scenario == check.scenario and check.variant in ("", variant)
+    return scenario == check.scenario and check.variant in ("", "no-mask", variant)
 
 
-def as_markdown(rows: Sequence[Row], releases: Sequence[str], types: Sequence[str], names: Sequence[str]) -> str:
-    """The matrix of each implementation, then every mismatch with its first and last release."""
+def as_data(rows: Sequence[Row], releases: Sequence[str], types: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """What is kept of a campaign, as plain data: a cell per implementation, type and release, and dated mismatches.
+
+    not_built: (release, type, reason) of every pair that neither ran nor is absent.
+    """
     by_key = {(row["version"], row["type"]): row for row in rows}
     shown = [version for version in releases if any(key[0] == version for key in by_key)]
+    lines = {
+        name: {kind: [cell(by_key.get((version, kind)), name) for version in shown] for kind in types} for name in names
+    }
+    return {
+        "pairs": [len(by_key), len(releases) * len(types)],
+        "releases": shown,
+        "cells": {name: {t: c for t, c in kinds.items() if any(map(str.strip, c))} for name, kinds in lines.items()},
+        "not_built": [
+            [version, kind, str(row.get("skipped") or row.get("broke"))[:200]]
+            for (version, kind), row in sorted(by_key.items())
+            if "status" not in row and "absent" not in row
+        ],
+        "mismatches": [
+            [e.type, e.implementation, e.slug, e.place, e.first, e.last, e.message[:140]] for e in dated(rows, releases)
+        ],
+    }
+
+
+def as_markdown(data: Mapping[str, Any]) -> str:
+    """The matrix of each implementation, then every mismatch with its first and last release. data: of `as_data`."""
+    shown = data["releases"]
     legend = ", ".join(f"{letter} {slug}" for slug, letter in LETTERS.items())
     lines = [
-        f"{len(by_key)} of {len(releases) * len(types)} release x type pairs.",
+        f"{data['pairs'][0]} of {data['pairs'][1]} release x type pairs.",
         f"Letters: {legend}. Capitals: core scenarios; small: packed, custom-mask. '.' right, '-' refused, "
         "'?' no verdict, '!' not built, empty: the release does not know the type, blank: not run.",
     ]
-    for name in names:
+    for name, kinds in data["cells"].items():
         lines += ["", f"## {name}", "| type | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 1)]
-        for kind in types:
-            cells = [cell(by_key.get((version, kind)), name) for version in shown]
-            if any(text.strip() for text in cells):
-                lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    found = dated(rows, releases)
+        lines += [f"| {kind} | " + " | ".join(cells) + " |" for kind, cells in kinds.items()]
+    lines += ["", *(f"Not built: {kind} in {version}: {reason}" for version, kind, reason in data["not_built"])]
     lines += [
         "",
         "## Mismatches, dated",
         "| type | implementation | slug | where | first | last | known | what |",
         "|" + "---|" * 8,
     ]
-    for entry in found:
-        cells = (
-            entry.type, entry.implementation, entry.slug, entry.place, entry.first, entry.last,
-            ", ".join(entry.known) or "**new**", entry.message.replace("|", "/")[:140],
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    new = sum(not entry.known for entry in found)
-    lines += ["", f"{len(found)} dated mismatches, {new} of them in no table yet."]
+    new = 0
+    for *where, message in data["mismatches"]:
+        held = known(*where)
+        new += not held
+        lines.append("| " + " | ".join((*where, ", ".join(held) or "**new**", message.replace("|", "/"))) + " |")
+    lines += ["", f"{len(data['mismatches'])} dated mismatches, {new} of them in no table yet."]
     return "\n".join(lines)
-
-
-def as_json(rows: Sequence[Row], releases: Sequence[str], names: Iterable[str]) -> dict[str, Any]:
-    """The same as plain data."""
-    return {
-        "releases": list(releases),
-        "cells": [
-            {"version": row["version"], "type": row["type"], "implementation": name, "cell": cell(row, name)}
-            for row in rows
-            for name in names
-        ],
-        "mismatches": [asdict(entry) for entry in dated(rows, releases)],
-    }

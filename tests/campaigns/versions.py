@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns.batches import appender
-from tests.campaigns.version_matrix import as_json, as_markdown
+from tests.campaigns.version_matrix import as_data, as_markdown
 from tests.legacy.releases import newest_patches
 
 _QWEN = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
@@ -71,7 +71,9 @@ SCENARIOS = ("plain", "left-pad", "right-pad", "decode", "chunked-prefill", "pac
 Row = Mapping[str, Any]
 
 
-def examine(config: Mapping[str, Any], implementations: Sequence[str], scenarios: Sequence[str]) -> dict[str, Any]:
+def examine(
+    config: Mapping[str, Any], implementations: Sequence[str], scenarios: Sequence[str], dtype: str = "float32"
+) -> dict[str, Any]:
     """What the checks say of a config in the transformers that is imported, as `attncheck compare` would reach it."""
     from attncheck import checks
     from attncheck.comparison.options import CompareOptions
@@ -102,7 +104,7 @@ def examine(config: Mapping[str, Any], implementations: Sequence[str], scenarios
         answer
         for name in implementations
         if name not in refused
-        for answer in run(tiny, Probe(name, tuple(scenarios)))
+        for answer in run(tiny, Probe(name, tuple(scenarios), dtype))
         if isinstance(answer, ScenarioRun)
     ]
     tiny_config = dict(tiny.info.config)
@@ -118,6 +120,7 @@ def examine(config: Mapping[str, Any], implementations: Sequence[str], scenarios
         tiny_config=tiny_config,
         model_class=tiny.info.model_class,
         vocab_size=tiny.info.vocab_size,
+        options=checks.Options(dtype=dtype),
     )
     conclusion = checks.evaluate(inputs)
     return {
@@ -143,6 +146,7 @@ def examine(config: Mapping[str, Any], implementations: Sequence[str], scenarios
                 "implementation": found.implementation,
                 "scenario": found.scenario,
                 "variant": found.variant,
+                "variants": [found.variant, *str(found.evidence.figures.get("variants", "")).split(", ")],
                 "part": found.part.value if found.part else "",
                 "message": found.message[:300],
             }
@@ -225,6 +229,21 @@ def release(version: str, names: Sequence[str], arguments: argparse.Namespace) -
             appender(arguments.rows)({"version": version, "type": still[0], "broke": f"the process ended with {code}"})
 
 
+def one_line_each(data: Mapping[str, Any]) -> str:
+    """JSON with one line for each type and mismatch, so that a change of one is a change of one line."""
+
+    def lines(value: Any, depth: int) -> str:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if not any(isinstance(entry, dict | list) for entry in inner):
+            return json.dumps(value, ensure_ascii=False)
+        ends = "{}" if isinstance(value, dict) else "[]"
+        names = [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+        body = [" " * (depth + 1) + name + lines(entry, depth + 1) for name, entry in zip(names, inner, strict=True)]
+        return f"{ends[0]}\n" + ",\n".join(body) + f"\n{' ' * depth}{ends[1]}"
+
+    return lines(dict(data), 0) + "\n"
+
+
 def main() -> None:
     """Parses the arguments, runs what is missing, prints the matrix."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,12 +273,12 @@ def main() -> None:
         ]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             list(pool.map(lambda version: release(version, names, arguments), chosen))
-    rows = stored(arguments.rows)
-    text = as_markdown(rows, newest_patches(), tuple(TYPES), IMPLEMENTATIONS)
+    data = as_data(stored(arguments.rows), newest_patches(), tuple(TYPES), IMPLEMENTATIONS)
+    text = as_markdown(data)
     if arguments.markdown:
         arguments.markdown.write_text(text)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(rows, newest_patches(), IMPLEMENTATIONS), indent=1))
+        arguments.json.write_text(one_line_each(data))
     print(text)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attncheck.environment import Environment, Library
+from attncheck.environment import LIBRARIES, Environment, Library
 from attncheck.errors import UsageError
 from attncheck.findings import Severity
 from attncheck.frameworks import plugin
@@ -133,6 +133,21 @@ def test_use_flash_attn_exists_from_1_2_on_and_not_in_llava_next() -> None:
     for version in ("1.0", "1.7"):
         with pytest.raises(UsageError, match="has no use_flash_attn"):
             resolved(version, use_flash_attn="false")
+
+
+@pytest.mark.parametrize(
+    ("libraries", "version"),
+    [
+        ({"llava": "1.1.3"}, "1.1.3"),
+        ({"llava-torch": "1.1.1"}, "1.1.1"),
+        ({"llava": "0.0.1.dev0", "llava-torch": "1.2.2.post1"}, "1.2.2.post1"),
+    ],
+)
+def test_the_installed_version_is_known_under_both_names(libraries: dict[str, str], version: str) -> None:
+    here = Environment("3.11", "Linux", tuple(Library(*pair) for pair in libraries.items()))
+    found = plugin.find("llava").resolve(Asked(assigned={}, version=None), here, ORIGINAL)
+    assert (found.version, found.version_from) == (version, "installed")
+    assert set(libraries) <= set(LIBRARIES)
 
 
 def test_versions() -> None:

@@ -32,7 +32,7 @@ class Companions:
     alone: bool = True
 
 
-#: huggingface_hub before 1.0 speaks through requests, which a transformers of today no longer brings along.
+#: huggingface_hub before 1.0 speaks through requests, and so do the candidates of 5.0; today's brings none along.
 _REQUESTS = ("requests==2.32.5", "certifi", "charset_normalizer", "idna", "urllib3")
 #: numpy 1.26 has no wheels for Python 3.13; the releases beside it also run with a numpy of today.
 _NUMPY_1 = 'numpy==1.26.4; python_version < "3.13"'
@@ -64,6 +64,7 @@ COMPANIONS = (
             *_REQUESTS,
         ),
     ),
+    Companions("5.0.0rc0", ("huggingface_hub==1.33.0", "tokenizers==0.22.2", "numpy==2.4.6", *_REQUESTS), alone=False),
     Companions("5.0", ("tokenizers==0.22.2", "huggingface_hub==1.33.0", "numpy==2.4.6"), alone=False),
     Companions("5.16", ("tokenizers==0.23.3", "huggingface_hub==1.33.0", "numpy==2.4.6"), alone=False),
     Companions("5.18", ("tokenizers==0.23.3", "huggingface_hub==2.4.0", "numpy==2.4.6"), alone=False),

@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import sys
 
+from attncheck.findings import Finding
 
-def main() -> None:
-    """Builds the model, sets the flag, and prints slugs and figures as JSON."""
+
+def findings(implementation: str) -> list[Finding]:
+    """What verify measures of such a model."""
     import torch
-    import transformers
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from attncheck.live.verify import verify
     from attncheck.semantics.observation import Basis
 
-    implementation = sys.argv[1]
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, vocab_size=97,
@@ -28,7 +28,14 @@ def main() -> None:
     for layer in model.model.layers:
         layer.self_attn.is_causal = False
     report = verify(model, fail_on="never")
-    found = [f for f in report.findings if f.basis is not Basis.STATIC]
+    return [found for found in report.findings if found.basis is not Basis.STATIC]
+
+
+def main() -> None:
+    """Prints slugs and figures as JSON."""
+    import transformers
+
+    found = findings(sys.argv[1])
     print(
         json.dumps(
             {

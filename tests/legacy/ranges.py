@@ -3,8 +3,8 @@
     python -m tests.legacy.ranges --cache DIR [--only ID,ID] [--jobs 2] [--json FILE] [--dry-run]
 
 For each range of an entry: the first and the last release in it must show the slug of the entry, the releases just
-before and after it must not. Releases before 4.37 cannot run attncheck, and those after 5.23.0 are not known. Exit 1
-when one disagrees or could not be looked at.
+before and after it must not. Releases before 4.37 cannot run attncheck, and those after 5.23.0 are not known. Entries
+that nothing here can measure say why; they are listed. Exit 1 when a range disagrees or could not be looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from packaging.specifiers import SpecifierSet
 
 from attncheck.checks.defect_table import Check, Defect, table
 from tests.legacy.environments import cache, variables
-from tests.legacy.releases import RELEASES
+from tests.legacy.live_is_causal import findings
+from tests.legacy.releases import RELEASES, with_candidates
 from tests.legacy.runs import folders
 
 
@@ -56,16 +57,17 @@ def ends(defect: Defect) -> Iterator[End]:
     """The releases at which an entry must be looked at."""
     assert defect.check is not None
     for specifiers in defect.versions["transformers"]:
-        inside = [release for release in RELEASES if specifiers.contains(release)]
+        releases = with_candidates() if specifiers.prereleases else RELEASES
+        inside = [release for release in releases if specifiers.contains(release)]
         if not inside:
             raise ValueError(f"{defect.id}: no release lies in {specifiers}")
-        first, last = RELEASES.index(inside[0]), RELEASES.index(inside[-1])
+        first, last = releases.index(inside[0]), releases.index(inside[-1])
         yield End(defect.id, inside[0], True, "first")
         if last != first:
             yield End(defect.id, inside[-1], True, "last")
         for number, place in ((first - 1, "before"), (last + 1, "after")):
-            if 0 <= number < len(RELEASES) and not _covered(defect, RELEASES[number]):
-                yield End(defect.id, RELEASES[number], False, place)
+            if 0 <= number < len(releases) and not _covered(defect, releases[number]):
+                yield End(defect.id, releases[number], False, place)
 
 
 def _covered(defect: Defect, release: str) -> bool:
@@ -79,24 +81,29 @@ def look(check: Check, slugs: Sequence[str]) -> tuple[bool | None, str]:
     """Whether the imported transformers shows one of the slugs where the check looks."""
     from tests.campaigns.versions import examine
 
+    if check.route == "live":
+        told = {finding.slug for finding in findings(check.implementation)}
+        return bool(told & set(slugs)), ", ".join(sorted(told)) or "right"
     config: dict[str, Any] = {"model_type": check.target}
     for text in check.set:
         key, _, value = text.partition("=")
         config[key] = json.loads(value)
-    row = examine(config, (check.implementation,), (check.scenario,))
+    row = examine(config, (check.implementation, *check.beside), (check.scenario,), check.dtype)
     if "status" not in row:
         return None, str(row.get("absent") or row.get("skipped"))
-    found = {cell["difference"] for cell in row["variants"] if check.variant in ("", cell["variant"])} - {None}
-    if not check.variant:
-        found |= {f["slug"] for f in row["findings"] if f["implementation"] == check.implementation}
-    judged = [c for c in row["variants"] if c["verdict"] in ("ok", "mismatch") and check.variant in ("", c["variant"])]
+    cells = [c for c in row["variants"] if c["implementation"] == check.implementation]
+    cells = [cell for cell in cells if check.variant in ("", cell["variant"])]
+    told = [f for f in row["findings"] if f["implementation"] == check.implementation]
+    found = {cell["difference"] for cell in cells} - {None}
+    found |= {f["slug"] for f in told if check.variant in ("", *f["variants"])}
     if found & set(slugs):
         return True, ", ".join(sorted(found))
-    if not judged:
+    if not [cell for cell in cells if cell["verdict"] in ("ok", "mismatch")]:
         status = row["status"].get(check.implementation)
         reasons = "; ".join(row["reasons"].get(check.implementation, ()))[:200]
-        # A refusal mends a defect as well as a right answer does.
-        return (False if status == "rejected" else None), f"{status}: {reasons}"
+        # A refusal mends a defect as well as a right answer does: of the implementation, or of this input alone.
+        refused = status == "rejected" or (bool(cells) and {cell["verdict"] for cell in cells} == {"not_run"})
+        return (False if refused else None), f"{'refused' if refused else status}: {reasons}"
     return False, ", ".join(sorted(found)) or "right"
 
 
@@ -162,13 +169,13 @@ def main() -> None:
             for end in dict.fromkeys(ends(defect)):
                 by_release[end.release].append(end)
     if arguments.dry_run:
-        for release in sorted(by_release, key=RELEASES.index):
+        for release in sorted(by_release, key=with_candidates().index):
             print(release, ", ".join(f"{end.entry} ({end.place})" for end in by_release[release]))
         return
     done: list[Look] = []
     with cache(arguments.cache) as root, ThreadPoolExecutor(arguments.jobs) as pool:
         for found in pool.map(
-            lambda release: looks(release, by_release[release], root), sorted(by_release, key=RELEASES.index)
+            lambda release: looks(release, by_release[release], root), sorted(by_release, key=with_candidates().index)
         ):
             done += found
             for entry in found:
@@ -180,6 +187,9 @@ def main() -> None:
                 )
             if arguments.json:
                 arguments.json.write_text(json.dumps([asdict(entry) for entry in done], indent=1))
+    for defect in table():
+        if defect.unchecked and (not names or defect.id in names):
+            print(f"{'-':8} {defect.id}: not measured; {defect.unchecked}")
     agreeing = sum(entry.agrees for entry in done)
     print(f"{agreeing} of {len(done)} ends of {len({e.end.entry for e in done})} entries agree with the measurement")
     sys.exit(0 if done and agreeing == len(done) else 1)

@@ -19,6 +19,14 @@ RELEASES = (
     "5.20.1", "5.20.2", "5.21.0", "5.21.1", "5.22.0", "5.22.1", "5.22.2", "5.23.0",
 )  # fmt: skip
 
+#: Release candidates, for entries whose ranges name them.
+CANDIDATES = ("5.0.0rc0", "5.0.0rc1", "5.0.0rc2", "5.0.0rc3")
+
+
+def with_candidates() -> tuple[str, ...]:
+    """Releases and release candidates, oldest first."""
+    return tuple(sorted((*RELEASES, *CANDIDATES), key=Version))
+
 
 def newest_patches() -> tuple[str, ...]:
     """The newest patch release of each minor version, oldest first."""

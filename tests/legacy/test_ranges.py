@@ -12,8 +12,9 @@ from packaging.version import Version
 
 from attncheck.checks.defect_table import Check, table
 from tests.legacy import ranges
+from tests.legacy.environments import companions
 from tests.legacy.ranges import End, Look, ends
-from tests.legacy.releases import RELEASES, newest_patches
+from tests.legacy.releases import RELEASES, newest_patches, with_candidates
 
 BY_ID = {entry.id: entry for entry in table()}
 CHECKED = [entry for entry in table() if entry.check is not None]
@@ -67,9 +68,53 @@ def test_every_checked_entry_can_be_looked_at(entry):
     )
 
 
-def test_entries_of_transformers_are_all_looked_at():
-    told = {entry.id for entry in table() if set(entry.versions) == {"transformers"} and entry.slugs}
-    assert told <= {entry.id for entry in CHECKED}
+def test_entries_of_transformers_are_all_looked_at_or_say_why_not():
+    told = {entry.id for entry in table() if set(entry.versions) == {"transformers"}}
+    unchecked = {entry.id for entry in table() if entry.unchecked}
+    assert not unchecked & {entry.id for entry in CHECKED}
+    assert told <= {entry.id for entry in CHECKED} | unchecked
+    assert not [entry.id for entry in table() if entry.unchecked and entry.slugs], "what compare shows can be measured"
+
+
+def test_candidates_are_looked_at_where_a_range_names_them():
+    entry = BY_ID["transformers-t5gemma2-encoder-causal"]
+    assert [(end.release, end.inside) for end in ends(entry)] == [
+        ("5.0.0rc0", True),
+        ("5.0.0rc1", True),
+        ("5.0.0rc2", False),
+    ]
+    others = [end for other in CHECKED if other is not entry for end in ends(other)]
+    assert not [end for end in others if "rc" in end.release]
+    assert with_candidates().index("5.0.0rc3") + 1 == with_candidates().index("5.0.0")
+
+
+@pytest.mark.parametrize(
+    ("release", "tokenizers"),
+    [("5.0.0rc1", "0.22.2"), ("5.15.1", "0.22.2"), ("5.16.0", "0.23.3"), ("5.17.0", "0.23.3"), ("5.23.0", "0.23.3")],
+)
+def test_a_release_gets_the_tokenizers_that_it_accepts(release, tokenizers):
+    assert f"tokenizers=={tokenizers}" in companions(release).pins
+
+
+def test_what_only_a_live_model_shows_is_looked_at_in_one(monkeypatch):
+    class Told:
+        slug = "config-not-honoured"
+
+    check = BY_ID["transformers-is-causal-on-modules"].check
+    monkeypatch.setattr(ranges, "findings", lambda implementation: [Told] if implementation == "sdpa" else [])
+    assert ranges.look(check, ("config-not-honoured",)) == (True, "config-not-honoured")
+    assert ranges.look(check, ("causal-ignored",)) == (False, "config-not-honoured")
+    assert ranges.look(replace(check, implementation="eager"), ("config-not-honoured",)) == (False, "right")
+
+
+def test_entries_that_nothing_can_measure_are_listed_with_the_reason(monkeypatch, tmp_path, capsys):
+    names = "transformers-flash-image-blocks,transformers-doge-flex"
+    monkeypatch.setattr(ranges, "looks", lambda release, wanted, root: [Look(e, e.inside, "") for e in wanted])
+    monkeypatch.setattr(sys, "argv", ["ranges", "--only", names, "--cache", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        ranges.main()
+    assert stopped.value.code == 0
+    assert "transformers-flash-image-blocks: not measured; takes images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
