@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from attncheck.render.json_doctor import finite
 from attncheck.semantics.speeds import SpeedRow, Speeds
 
 
 class SpeedRowEntry(TypedDict):
-    """One implementation in the call that decides. Times in seconds, measured by bench.
+    """One implementation in the call that decides. Times in seconds, measured by bench; null for what is no number.
 
     n: repetitions. subject: what was timed for it. to_eager: its time by that of eager, null where that has none.
     ordered: its time counts, because it has no error. standing: what `compare` says of it.
@@ -16,9 +17,9 @@ class SpeedRowEntry(TypedDict):
 
     implementation: str
     subject: str
-    median: float
-    p20: float
-    p80: float
+    median: float | None
+    p20: float | None
+    p80: float | None
     n: int
     to_eager: float | None
     ordered: bool
@@ -69,11 +70,11 @@ def _row(row: SpeedRow) -> SpeedRowEntry:
     return {
         "implementation": row.implementation,
         "subject": row.subject,
-        "median": row.median,
-        "p20": row.p20,
-        "p80": row.p80,
+        "median": finite(row.median),
+        "p20": finite(row.p20),
+        "p80": finite(row.p80),
         "n": row.n,
-        "to_eager": row.to_eager,
+        "to_eager": finite(row.to_eager),
         "ordered": row.ordered,
         "standing": row.standing,
     }

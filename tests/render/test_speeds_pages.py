@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -52,3 +54,16 @@ def test_json_obeys_the_schema_which_documents_all_of_it(build: Any) -> None:
     for row in written["speeds"]["rows"]:
         assert set(row) == set(known["rows"]["items"]["properties"])
     assert "speeds" not in json.loads(interface.render(sample_reports.healthy_report(), "json"))
+
+
+@pytest.mark.parametrize("name", ["median", "p20", "p80"])
+def test_a_time_that_is_no_number_is_null_in_json_and_does_not_end_the_report(name: str) -> None:
+    report = sample_benches.speeds_report()
+    assert report.speeds is not None
+    first, *rest = report.speeds.rows
+    spoiled = replace(report, speeds=replace(report.speeds, rows=(replace(first, **{name: math.nan}), *rest)))
+    written = json.loads(interface.render(spoiled, "json"))
+    jsonschema.Draft202012Validator(schema()).validate(written)
+    assert written["speeds"]["rows"][0][name] is None
+    for format_name in ("terminal", "html", "markdown"):
+        assert "Times of a bench" in words(spoiled, format_name)
