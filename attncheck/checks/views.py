@@ -55,7 +55,7 @@ def is_measure(reference: View) -> bool:
     masks, spec = reference.masks, reference.spec
     if masks.behind:
         return all(row.custom is None for row in reference.layout.rows)
-    return not (beyond_inputs(masks) or _against_what_is_known(spec, masks))
+    return not (beyond_inputs(masks) if "kind" in spec.unknown else _against_what_is_known(spec, masks))
 
 
 def unseen(run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> list[AttentionSpec]:

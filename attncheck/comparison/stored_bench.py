@@ -105,18 +105,7 @@ def _shape(group: LayerGroup) -> Shape | None:
 
 def _sizes(case: BenchCase) -> Shape:
     """As the keys of `Wanted`."""
-    return Shape(
-        num_heads=case.num_heads,
-        num_kv_heads=case.num_kv_heads,
-        head_dim=case.head_dim,
-        head_dim_v=case.head_dim_v,
-        window=case.window,
-        chunk=case.chunk,
-        softcap=case.softcap,
-        sinks=case.sinks,
-        alibi=case.alibi,
-        dtype="",
-    )
+    return replace(case.shape, scale=None, dtype="")
 
 
 def _calls(cells: Iterable[BenchCell], wanted: Wanted) -> Iterator[CallSpeed]:

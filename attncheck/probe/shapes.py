@@ -272,7 +272,11 @@ def _reading(outcome: object, api: Api, case: ShapeCase, variant: str) -> ShapeR
         return outcome
     if isinstance(outcome, NotRun) and variant:
         return None
-    nothing = ShapeReading(api.name, case.shape, Outcome.NOT_RUN, None, variant=variant)
+    return unread(ShapeReading(api.name, case.shape, Outcome.NOT_RUN, None, variant=variant), outcome)
+
+
+def unread(nothing: ShapeReading, outcome: object) -> ShapeReading:
+    """`nothing`, a reading that is not run, with why: refused, crashed, or a reason that says nothing of the API."""
     if isinstance(outcome, Rejected):
         return replace(nothing, outcome=Outcome.REFUSED, basis=Basis.MEASURED, reasons=outcome.reasons)
     if isinstance(outcome, Crashed) and outcome.kind != "memory":

@@ -10,8 +10,9 @@ from attncheck.environment import Environment
 from attncheck.probe.apis import known
 from attncheck.probe.jobs import Jobs
 from attncheck.probe.protocol import Job
+from attncheck.probe.shapes import unread
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.observation import Basis, Crashed, NotRun, Reason, Rejected
+from attncheck.semantics.observation import Basis, NotRun, Reason, Rejected
 from attncheck.semantics.shape import ShapeReading, WrongCells
 from attncheck.semantics.spec import Alignment
 from attncheck.semantics.written import (
@@ -174,10 +175,5 @@ def _foreseen(group: LayerCalls, call: WrittenCall, asked: AskedCall) -> ShapeRe
 
 def _broken(group: LayerCalls, call: WrittenCall, outcome: object) -> ShapeReading:
     nothing = ShapeReading(call.api, group.shape, Outcome.NOT_RUN, None, part=group.part, layers=group.layers)
-    if isinstance(outcome, Rejected):
-        return replace(nothing, outcome=Outcome.REFUSED, basis=Basis.MEASURED, reasons=outcome.reasons)
-    if isinstance(outcome, Crashed) and outcome.kind != "memory":
-        words = f"{outcome.kind}: {outcome.reason}"
-        return replace(nothing, outcome=Outcome.CRASHED, basis=Basis.MEASURED, detail=words)
-    reason = outcome.reason if isinstance(outcome, Crashed | NotRun) else f"unexpected answer: {outcome}"
-    return replace(nothing, detail=reason, reasons=(Reason(reason),))
+    found = unread(nothing, outcome)
+    return replace(found, reasons=(Reason(found.detail),)) if found.outcome is Outcome.NOT_RUN else found

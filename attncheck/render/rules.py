@@ -78,27 +78,28 @@ def _list(rules: Sequence[Rule]) -> RenderableType:
 
 def _page(rule: Rule) -> list[RenderableType]:
     parts: list[RenderableType] = [Text.assemble((f"{rule.code} {rule.slug}", "bold"), f"  {rule.title}"), Text()]
-    for title, text in _sections(rule):
+    for title, text in sections(rule):
         parts += [Text(title, style="bold underline"), Padding(Text(text), (0, 0, 0, 2)), Text()]
     return parts
 
 
-def _sections(rule: Rule) -> list[tuple[str, str]]:
-    sections = (
+def sections(rule: Rule) -> list[tuple[str, str]]:
+    """(title, text) of every part of a rule's page that is not empty."""
+    parts = (
         ("What it finds", rule.finds),
         ("Why it matters", rule.why),
         ("How it is measured", rule.measured),
         ("What to do", rule.fix),
         ("References", ", ".join(rule.references)),
     )
-    return [(title, text) for title, text in sections if text]
+    return [(title, text) for title, text in parts if text]
 
 
 def _markdown(rules: Sequence[Rule]) -> str:
     parts = []
     for rule in rules:
         parts.append(f"### {rule.code} {markup.code(rule.slug)}: {markup.text(rule.title)}")
-        parts += [f"**{title}.** {markup.text(text)}" for title, text in _sections(rule)]
+        parts += [f"**{title}.** {markup.text(text)}" for title, text in sections(rule)]
     return "\n\n".join(parts) + "\n"
 
 

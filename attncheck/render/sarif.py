@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from attncheck import checks
-from attncheck.findings import Finding, Rule, Severity
+from attncheck.findings import Finding, Severity
+from attncheck.render import rules
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.markup import clipped
 from attncheck.render.places import Place, logical, place
@@ -71,7 +72,7 @@ def _rule(code: str, slug: str) -> dict[str, Any]:
     if rule is None or rule.code != code:
         text = {"text": f"{slug}: a rule of another release of attncheck"}
         return {"id": code, "name": _camel(slug), "shortDescription": text, "fullDescription": text, "help": text}
-    sections = _sections(rule)
+    sections = [*rules.sections(rule), ("More", f"attncheck explain {rule.slug}")]
     return {
         "id": code,
         "name": _camel(slug),
@@ -83,18 +84,6 @@ def _rule(code: str, slug: str) -> dict[str, Any]:
         },
         "properties": {"tags": ["attention", slug]},
     }
-
-
-def _sections(rule: Rule) -> list[tuple[str, str]]:
-    sections = (
-        ("What it finds", rule.finds),
-        ("Why it matters", rule.why),
-        ("How it is measured", rule.measured),
-        ("What to do", rule.fix),
-        ("References", ", ".join(rule.references)),
-        ("More", f"attncheck explain {rule.slug}"),
-    )
-    return [(title, text) for title, text in sections if text]
 
 
 def _camel(slug: str) -> str:

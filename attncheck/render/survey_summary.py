@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from attncheck.render import survey_words
 from attncheck.render.redact import redacted
 from attncheck.render.wire import SCHEMA
 from attncheck.render.wording import plural
 from attncheck.surveyed import Row, State, Status, Survey
 
 #: Names of types that a line lists.
-_NAMED = 12
+NAMED = 12
 
 
 def answer(survey: Survey) -> list[str]:
     """The result in a few sentences."""
     rows = survey.surveyed
     wrong = _types(row for row in rows if any(finding.severity == "error" for finding in row.findings))
+    named = f": {survey_words.few(wrong, NAMED)}" if wrong else ""
     lines = [
         f"{plural(len(_types(rows)), 'model type')} probed in {plural(len(rows), 'setting')}, "
         f"{plural(len(survey.plan.implementations), 'implementation')}, "
         f"{plural(len(survey.plan.scenarios), 'scenario')}",
-        f"{plural(len(wrong), 'type')} with a difference in a core scenario" + (f": {few(wrong)}" if wrong else ""),
+        f"{plural(len(wrong), 'type')} with a difference in a core scenario{named}",
     ]
     if survey.left:
         lines.append(f"{plural(survey.left, 'type')} not yet surveyed: the same command goes on")
@@ -112,9 +114,3 @@ def json_text(survey: Survey) -> str:
 
 def _types(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.model_type for row in rows))
-
-
-def few(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

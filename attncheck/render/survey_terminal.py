@@ -11,7 +11,7 @@ from rich.text import Text
 from attncheck.render import survey_words
 from attncheck.render.interface import Style
 from attncheck.render.redact import redacted
-from attncheck.render.survey_summary import answer, disagreements, facts, few
+from attncheck.render.survey_summary import NAMED, answer, disagreements, facts
 from attncheck.render.symbols import ascii_only
 from attncheck.render.terminal import to_text
 from attncheck.surveyed import Row, State, Survey
@@ -91,4 +91,4 @@ def _by_slug(rows: Iterable[Row], severity: str) -> Iterator[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    return f"{len(names)} ({few(names)})"
+    return f"{len(names)} ({survey_words.few(names, NAMED)})"

@@ -125,12 +125,13 @@ def open_questions(row: Row) -> list[tuple[str, str]]:
     for (word, reason), cells in found.items():
         names = list(dict.fromkeys(cell.implementation for cell in cells))
         scenarios = list(dict.fromkeys(cell.scenario for cell in cells))
-        where = f"{', '.join(names)} in {_few(scenarios)}"
+        where = f"{', '.join(names)} in {few(scenarios)}"
         lines.append((f"{word}: {where}", reason))
     return lines
 
 
-def _few(names: Sequence[str], most: int = 6) -> str:
+def few(names: Sequence[str], most: int = 6) -> str:
+    """The first of many names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attncheck.semantics.convention import Outcome
+from attncheck.semantics.shape import Shape
 from attncheck.semantics.spec import FULL, Window
 
 
@@ -42,6 +43,23 @@ class BenchCase:
     chunk: int | None = None
     sinks: bool = False
     alibi: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes and terms of one call, without its lengths."""
+        return Shape(
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            head_dim_v=self.head_dim_v,
+            window=self.window,
+            chunk=self.chunk,
+            scale=self.scale,
+            softcap=self.softcap,
+            sinks=self.sinks,
+            alibi=self.alibi,
+            dtype=self.dtype,
+        )
 
     @property
     def flops(self) -> float:

@@ -18,7 +18,6 @@ from attncheck.backends.masks import Biased, Drawn
 from attncheck.probe.kernels.sparse import declared
 from attncheck.probe.kernels.subject import Inexpressible, Subject
 from attncheck.probe.reading.kernel import Call
-from attncheck.semantics.shape import Shape
 from attncheck.semantics.spec import FULL, Window
 from attncheck.semantics.timing import BenchCase
 from attncheck.semantics.tolerances import RAISED
@@ -28,23 +27,6 @@ from attncheck.semantics.workload import lengths
 KEPT = 1 << 30
 #: Layout of APIs that take sequences one after another, with their ends in `bounds`.
 PACKED = "thd"
-
-
-def shape_of(case: BenchCase) -> Shape:
-    """The sizes and terms of a case."""
-    return Shape(
-        num_heads=case.num_heads,
-        num_kv_heads=case.num_kv_heads,
-        head_dim=case.head_dim,
-        head_dim_v=case.head_dim_v,
-        window=case.window,
-        chunk=case.chunk,
-        scale=case.scale,
-        softcap=case.softcap,
-        sinks=case.sinks,
-        alibi=case.alibi,
-        dtype=case.dtype,
-    )
 
 
 def inputs(tested: Subject, case: BenchCase) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,7 +140,7 @@ def mask(case: BenchCase, device: str) -> Tensor:
     Rows of padding see what a causal mask shows them of the real tokens before; they are nobody's output.
     """
     places = torch.arange(case.kv_len, device=device, dtype=torch.int32)
-    keep = declared(shape_of(case), places[case.kv_len - case.q_len :], places)[None, None]
+    keep = declared(case.shape, places[case.kv_len - case.q_len :], places)[None, None]
     if case.inputs == "packed":
         owner = documents(case, device)
         return keep & (owner[:, None] == owner[None, :])[None, None]

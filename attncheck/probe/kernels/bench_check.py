@@ -20,7 +20,6 @@ from attncheck.probe.kernels.bench_calls import (
     mask,
     release,
     repeated,
-    shape_of,
 )
 from attncheck.probe.kernels.bench_calls import sinks as sink_logits
 from attncheck.probe.kernels.bench_calls import slopes as head_slopes
@@ -63,7 +62,7 @@ def _refused(tested: Subject, case: BenchCase, why: str) -> ShapeReading:
     reason = Reason(why, source=tested.api.call)
     return ShapeReading(
         tested.api.name,
-        shape_of(case),
+        case.shape,
         Outcome.REFUSED,
         Basis.MEASURED,
         reasons=(reason,),
@@ -114,7 +113,7 @@ def with_repeats(bound: Call, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Cal
 
 def _plain(tested: Subject, case: BenchCase, bound: Call, given: tuple[Tensor, Tensor, Tensor]) -> ShapeReading:
     """A plain call of one row: who sees the chosen keys, and numbers and gradients of all queries or of chosen ones."""
-    shape = replace(shape_of(case), window=asked_window(case)) if case.phase == "decode" else shape_of(case)
+    shape = replace(case.shape, window=asked_window(case)) if case.phase == "decode" else case.shape
     query, key, value = given
     columns = sparse.plan(shape, case.kv_len)
     wrong, heads = None, None
@@ -209,7 +208,7 @@ def _whole(tested: Subject, case: BenchCase, bound: Call, given: tuple[Tensor, T
     nan = () if bool(output[chosen].isfinite().all()) else ("output",)
     return ShapeReading(
         tested.api.name,
-        shape_of(case),
+        case.shape,
         Outcome.READ,
         Basis.MEASURED,
         q_len=case.q_len,
@@ -259,7 +258,7 @@ def _dense(tested: Subject, case: BenchCase) -> tuple[Tensor, Tensor]:
     parts = lengths(case)
     owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(parts)).to(tested.device)
     places = torch.arange(len(owner), device=tested.device)
-    keep = sparse.declared(replace(shape_of(case), chunk=None), places, places) & (owner[:, None] == owner[None, :])
+    keep = sparse.declared(replace(case.shape, chunk=None), places, places) & (owner[:, None] == owner[None, :])
     return keep[None, None], torch.ones((1, len(owner)), dtype=torch.bool, device=tested.device)
 
 
