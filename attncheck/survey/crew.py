@@ -39,6 +39,7 @@ class Crew:
     ) -> None:
         self._options, self._plan, self._environment = options, plan, environment
         self._done, self._emit = done, emit
+        self._most = WORKER_BYTES[plan.device]
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._probers: list[Prober] = []
@@ -74,7 +75,7 @@ class Crew:
 
     def _guard_memory(self) -> None:
         for prober in list(self._probers):
-            if prober.worker.memory > WORKER_BYTES:
+            if prober.worker.memory > self._most:
                 prober.worker.kill()  # the probe that is running becomes a crash, and another worker goes on
 
     def _run(self, number: int) -> None:
@@ -88,7 +89,7 @@ class Crew:
                         return
                     self._type(prober, number, name)
                     self.now.pop(number, None)
-                    if prober.worker.memory > _TIRED * WORKER_BYTES and not self._waiting.empty():
+                    if prober.worker.memory > _TIRED * self._most and not self._waiting.empty():
                         prober.renew()
         except BaseException as error:
             if not self._stopped.is_set():  # a full disk, a bug: the others stop too, and the run says why

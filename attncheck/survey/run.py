@@ -49,7 +49,7 @@ def survey(options: SurveyOptions, progress: Progress = lambda _: None) -> Surve
         stopped = False
         try:
             if todo:
-                crew.work(todo, min(jobs_of(options.jobs), len(todo)), watch)
+                crew.work(todo, min(jobs_of(options.jobs, plan.device), len(todo)), watch)
         except KeyboardInterrupt:
             stopped = True
         rows = [row for row in store.rows if row.model_type in set(types)]

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from attncheck.environment import read_environment
+from attncheck.survey import options
+from attncheck.survey.crew import Crew
 from attncheck.survey.store import load
-from attncheck.surveyed import Row, State, Status
+from attncheck.surveyed import Plan, Row, State, Status
 
 #: Patches the worker as it starts: building `opt` is a segmentation fault, `gpt2` hangs in a scenario, `gpt_neo` fills
 #: the memory, and `bart` raises something that nobody expects inside attncheck's own code.
@@ -101,3 +104,32 @@ def test_types_that_crash_hang_or_eat_memory_are_results_and_the_others_are_surv
     assert [cell.state for cell in rows["gpt_neo"].cells] == [State.BREAKS, State.BREAKS]
     assert "SIGKILL" in rows["gpt_neo"].cells[0].reason
     assert [cell.state for cell in rows["llama"].cells] == [State.MEASURED, State.MEASURED]
+
+
+class Heavy:
+    """A prober whose worker holds 2 GB: too much on a CPU, and what CUDA's libraries take anyway."""
+
+    def __init__(self) -> None:
+        self.worker = self
+        self.memory = 2_000_000_000
+        self.killed = False
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+@pytest.mark.parametrize(("device", "killed"), [("cpu", True), ("cuda", False)])
+def test_the_guard_knows_what_a_worker_on_a_gpu_takes(device: str, killed: bool) -> None:
+    plan = Plan(("eager",), ("plain",), ("plain",), "float32", device, 0, {}, True, ())
+    crew, heavy = Crew(options.SurveyOptions(), plan, read_environment(), set(), lambda _: None), Heavy()
+    crew._probers.append(heavy)  # type: ignore[arg-type]
+    crew._guard_memory()
+    assert heavy.killed is killed
+
+
+def test_workers_are_counted_by_the_memory_of_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "_free_bytes", lambda: 20e9)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert options.jobs_of(0, "cpu") == 14
+    assert options.jobs_of(0, "cuda") == 3
+    assert options.jobs_of(7, "cuda") == 7
