@@ -13,7 +13,7 @@ ANNOUNCERS = ("transformers", "torch")
 #: `raise` statement, which is how the two are told apart.
 REFUSALS = (ValueError, NotImplementedError, ImportError)
 #: Modules of ours that hand the library's calls on to torch unchanged.
-ONLOOKERS = ("attncheck.probe.reading.operations",)
+ONLOOKERS = ("attncheck.probe.reading.operations", "attncheck.probe.indices_checked")
 
 
 def outcome_of(error: BaseException) -> Rejected | Crashed:

@@ -14,9 +14,12 @@ from attncheck.declared import oracle
 from attncheck.probe.caches import NotFeedable
 from attncheck.probe.feeding import Feeder
 from attncheck.probe.flash import virtual as virtual_flash
+from attncheck.probe.flash.bounds_checked import bounds_checked
+from attncheck.probe.flash.contract import ContractError
 from attncheck.probe.flash.index_mask import index_masks_read
 from attncheck.probe.forward_only import forward_only
 from attncheck.probe.generation import drift
+from attncheck.probe.indices_checked import IndicesChecked
 from attncheck.probe.log_lines import warnings_heard
 from attncheck.probe.protocol import Probe, Started
 from attncheck.probe.randomness import random_state_kept, seed_library_generators
@@ -25,6 +28,7 @@ from attncheck.probe.reading.live import Recorder, attention_probe
 from attncheck.probe.refusal import first_sentence, outcome_of
 from attncheck.probe.scenario import MaskInput, Scenario, Stack, Variant, every_scenario
 from attncheck.probe.subject import subject_of
+from attncheck.probe.tiny import switch
 from attncheck.probe.tiny.build import TinyModel
 from attncheck.semantics.observation import (
     Basis,
@@ -112,12 +116,16 @@ class _Session:
                 return self._observed(model, scenario, variant)
             except (virtual_flash.VirtualFlashUnsupported, NotFeedable) as error:
                 return NotRun(str(error))
+            except ContractError as error:
+                return Crashed("exception", f"by flash attention's contract: {error}")
             except Exception as error:
                 return outcome_of(error)
 
     def _model(self, overrides: tuple[tuple[str, Any], ...]) -> Any:
         if overrides not in self._models:
             request = self._request
+            if switch.is_flash(request.implementation) and not self._predicted:
+                switch.preload(request.implementation)
             self._models[overrides] = self._tiny.instantiate(
                 request.implementation, request.dtype, request.device, dict(overrides) or None
             )
@@ -152,10 +160,13 @@ class _Session:
             seed=request.seed,
             single=SINGLE.get(self._subject.stack),
             below=below,
+            named=not self._predicted,
         )
         quick = nullcontext() if variant.gradients else forward_only()
         index = index_masks_read() if variant.mask is MaskInput.INDEX else nullcontext()
-        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick, index:
+        # The glue of flash attention takes any mask for one of padding, and a 4D one for indices far outside.
+        checked = IndicesChecked() if request.device == "cuda" and self._misread(variant) else nullcontext()
+        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick, index, checked:
             generated = None
             with probe as recorder:
                 begin = functools.partial(setattr, recorder, "step")
@@ -187,7 +198,14 @@ class _Session:
         return Observed(tuple(calls), failures=tuple(failures)) if calls else NotRun("; ".join(failures))
 
     def _flash(self, model: Any) -> AbstractContextManager[virtual_flash.VirtualFlash | None]:
-        return virtual_flash.installed(self._request.implementation, model) if self._predicted else nullcontext()
+        implementation = self._request.implementation
+        if self._predicted:
+            return virtual_flash.installed(implementation, model)
+        glue = virtual_flash.shared_file() if switch.is_flash(implementation) else None
+        return nullcontext() if glue is None else bounds_checked(glue)
+
+    def _misread(self, variant: Variant) -> bool:
+        return switch.is_flash(self._request.implementation) and variant.mask in FOUR_DIMENSIONAL
 
     def _kernels(self) -> tuple[str, ...]:
         """The kernels below sdpa that may run on the device."""
@@ -196,6 +214,8 @@ class _Session:
         return sdpa_kernels.NAMES if self._request.device == "cuda" else CPU_KERNELS
 
 
+#: Masks with a row a query.
+FOUR_DIMENSIONAL = (MaskInput.ADDITIVE, MaskInput.BOOLEAN, MaskInput.BLOCKS)
 #: The kernels of scaled_dot_product_attention that torch has for CPUs.
 CPU_KERNELS = ("math", "flash")
 #: The part of the layers of a model with one stack.

@@ -176,7 +176,7 @@ def test_a_file_that_asks_for_the_version_of_flash_attn_is_told_a_new_one(own_fi
     with virtual_flash.installed("flash_attention_2", model):
         assert type(model[0]) is own_file.OWN_ATTENTION_CLASSES["flash_attention_2"]
         assert own_file.is_flash_attn_greater_or_equal("2.6.0")
-        assert own_file._flash_attention_forward is virtual_flash._glue()._flash_attention_forward
+        assert own_file._flash_attention_forward is virtual_flash.shared_file()._flash_attention_forward
     assert type(model[0]) is own_file.OWN_ATTENTION_CLASSES["eager"]
     assert not own_file.is_flash_attn_greater_or_equal("2.6.0")
     assert not hasattr(own_file, "_flash_attention_forward")
@@ -192,7 +192,7 @@ def test_a_file_with_a_flash_function_of_its_own_gets_what_it_calls(own_file):
     del own_file.OWN_ATTENTION_CLASSES
     model = torch.nn.Sequential(eager())
     with virtual_flash.installed("flash_attention_2", model):
-        assert flash_attention_forward() is virtual_flash._glue()._flash_attention_forward
+        assert flash_attention_forward() is virtual_flash.shared_file()._flash_attention_forward
         assert type(model[0]) is eager
     assert not hasattr(own_file, "_flash_attention_forward")
 

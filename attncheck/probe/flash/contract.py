@@ -1,7 +1,7 @@
 """What a flash-attention call computes, in plain torch: the meaning that the FA2, FA3 and FA4 signatures share.
 
-Differences to a kernel, on purpose: float32 is accepted (a probe wants exact numbers), head sizes and devices are not
-limited, and what a kernel would read out of bounds raises `ContractError`.
+Differences to a kernel, on purpose: float32 is accepted (a probe wants exact numbers), devices are not limited, and
+what a kernel would read out of bounds raises `ContractError`.
 """
 
 from __future__ import annotations
@@ -113,8 +113,11 @@ def varlen(
     return out[0], lse[0]
 
 
-def _segments(x: Tensor, cu_seqlens: Tensor, max_seqlen: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Sequence number of each token (-1 behind the last sequence), position inside it, and the sequence lengths."""
+def require_bounds(x: Tensor, cu_seqlens: Tensor, max_seqlen: int, name: str) -> Tensor:
+    """The cumulative lengths as int64. Raises ContractError where they do not fit the tokens (first dimension of x).
+
+    name: "q" or "k", for the message.
+    """
     if cu_seqlens.dtype != torch.int32:
         raise ContractError(f"cu_seqlens_{name} must have dtype int32, got {cu_seqlens.dtype}")
     bounds = cu_seqlens.long()
@@ -126,6 +129,13 @@ def _segments(x: Tensor, cu_seqlens: Tensor, max_seqlen: int, name: str) -> tupl
         )
     if (longest := int(lengths.max())) > max_seqlen:
         raise ContractError(f"a sequence of {longest} tokens is longer than max_seqlen_{name} = {max_seqlen}")
+    return bounds
+
+
+def _segments(x: Tensor, cu_seqlens: Tensor, max_seqlen: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequence number of each token (-1 behind the last sequence), position inside it, and the sequence lengths."""
+    bounds = require_bounds(x, cu_seqlens, max_seqlen, name)
+    lengths, total = bounds.diff(), x.shape[0]
     numbers = torch.arange(len(lengths), device=x.device)
     used = int(bounds[-1])
     sequence = torch.full((total,), -1, device=x.device)

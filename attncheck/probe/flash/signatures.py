@@ -16,6 +16,9 @@ from torch import Tensor
 from attncheck.probe.flash import contract
 from attncheck.probe.flash.contract import Bound, ContractError, Softmax
 
+#: Largest head size of FA2 and FA3, as their own checks have it.
+_WIDEST = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Functions:
@@ -48,7 +51,14 @@ def _refuse(**arguments: object) -> None:
             raise NotImplementedError(f"the plain-torch flash contract does not model `{name}`")
 
 
+def _widths(*tensors: Tensor) -> None:
+    """FA2 and FA3 refuse wider heads on every GPU (FA2 2.8.3: read on an H100). FA4's limits depend on the GPU."""
+    if (widest := max(tensor.shape[-1] for tensor in tensors)) > _WIDEST:
+        raise ContractError(f"flash-attn supports head sizes up to {_WIDEST}, got {widest}")
+
+
 def _fa2_terms(q: Tensor, v: Tensor, terms: Softmax) -> Softmax:
+    _widths(q, v)
     if v.shape[-1] != q.shape[-1]:
         raise ContractError(f"FlashAttention-2 needs one head size, got {q.shape[-1]} for q and {v.shape[-1]} for v")
     if terms.softcap > 0 and terms.dropout > 0:
@@ -121,6 +131,7 @@ def fa3_dense(
     return_attn_probs: bool = False,
 ) -> Any:
     """`flash_attn_interface.flash_attn_func` (FA3): as FA2, without dropout and ALiBi."""
+    _widths(q, v)
     _refuse(qv=qv, attention_chunk=attention_chunk or None)
     _refuse(q_descale=q_descale, k_descale=k_descale, v_descale=v_descale)
     out, lse = contract.dense(q, k, v, *_integer_bounds(window_size, causal), Softmax(softmax_scale, softcap))
@@ -153,6 +164,7 @@ def fa3_varlen(
     return_attn_probs: bool = False,
 ) -> Any:
     """`flash_attn_interface.flash_attn_varlen_func` (FA3)."""
+    _widths(q, v)
     _refuse(seqused_q=seqused_q, seqused_k=seqused_k, qv=qv, attention_chunk=attention_chunk or None)
     _refuse(q_descale=q_descale, k_descale=k_descale, v_descale=v_descale)
     bounds, terms = _integer_bounds(window_size, causal), Softmax(softmax_scale, softcap)

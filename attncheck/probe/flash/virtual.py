@@ -68,7 +68,7 @@ def installed(implementation: str, model: Any = None) -> Iterator[VirtualFlash]:
         raise VirtualFlashUnsupported(f"no flash contract for {implementation!r}, only for {', '.join(FUNCTIONS)}")
     if implementation not in _known_names():
         raise VirtualFlashUnsupported(f"this transformers does not know {implementation}")
-    glue = _glue()
+    glue = shared_file()
     if glue is None and model is None:
         raise VirtualFlashUnsupported(f"this transformers has no {_GLUE}; its model files have flash code of their own")
     handle = VirtualFlash(implementation)
@@ -83,7 +83,7 @@ def installed(implementation: str, model: Any = None) -> Iterator[VirtualFlash]:
         yield handle
 
 
-def _glue() -> ModuleType | None:
+def shared_file() -> ModuleType | None:
     """The file that all model files share, since 4.43."""
     try:
         return importlib.import_module(_GLUE)

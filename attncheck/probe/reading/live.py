@@ -70,6 +70,7 @@ def attention_probe(
     seed: int = 0,
     single: Part | None = None,
     below: bool = False,
+    named: bool = True,
 ) -> Iterator[Recorder]:
     """Read every attention call that `model` makes inside the context; the model's own results stay untouched.
 
@@ -78,13 +79,14 @@ def attention_probe(
     the backward (implies the fit). kernels: kernels below sdpa to read besides the one it picks itself (""), out of
     `sdpa_kernels.NAMES`; one that refuses is noted in `refusals`. single: the part of a model with one stack, see
     `Places`. below: watch the operations below the attention modules instead of functions, for models that call none.
+    named: say which kernels ran, in fitting probes; a prediction runs none of those that it stands for.
     Attention functions and random state are put back at the end. A call that cannot be repeated is noted in
     `failures` and never breaks the forward pass.
     """
     recorder = Recorder()
     places = Places(model, single)
     recorder._begin = places.begin_step
-    session = _Session(recorder, places, fit or gradients, gradients, kernels, seed)
+    session = _Session(recorder, places, fit or gradients, gradients, named and (fit or gradients), kernels, seed)
     way = operations.watched(model, session.found, recorder.fail) if below else seam.replaced(model, session.stand_in)
     with places.watching(model), way:
         yield recorder
@@ -98,6 +100,7 @@ class _Session:
     places: Places
     fit: bool
     gradients: bool
+    naming: bool
     kernels: tuple[str, ...]
     seed: int
     reader: MaskReader = field(default_factory=MaskReader)
@@ -160,7 +163,7 @@ class _Session:
                     try:
                         with sdpa_kernels.forced(chosen):
                             self._observe(chosen, replay, asked, broken if not chosen else (), part, layer)
-                            if self.fit:
+                            if self.naming:
                                 self._name_kernel(name, chosen, replay)
                     except RuntimeError as error:
                         if not chosen:

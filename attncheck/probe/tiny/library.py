@@ -256,7 +256,8 @@ def fixed_at_construction(module: str) -> bool:
     """True when constructors in a modeling file remember the implementation: switching it later is not enough."""
     return bool(
         re.search(
-            r"\[\s*(?:self\.)?config\._attn_implementation\s*\]|self\.\w+\s*=.*config\._attn_implementation",
+            r"\[\s*(?:self\.)?config\._attn_implementation\s*\]|self\.\w+\s*=.*config\._attn_implementation"
+            r"|_ATTENTION_CLASSES\[",
             _source(module),
         )
     )

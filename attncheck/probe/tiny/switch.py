@@ -97,6 +97,19 @@ def needs_rebuild(model: Any) -> bool:
     return any(library.fixed_at_construction(name) for name in modules if name.startswith("transformers"))
 
 
+def preload(implementation: str) -> None:
+    """Load the real flash package as `from_pretrained` does: flash classes of a type's own ask for it without a name.
+
+    Raises what the library raises when it cannot be loaded.
+    """
+    try:
+        from transformers import modeling_flash_attention_utils as glue
+    except ImportError:  # before 4.43 every model file imports the package itself
+        return
+    if (load := getattr(glue, "lazy_import_flash_attention", None)) is not None:
+        load(implementation)
+
+
 def set_name(model: Any, implementation: str) -> None:
     """Writes the name into every config the model's modules hold, sub-configs included."""
     seen: set[int] = set()
