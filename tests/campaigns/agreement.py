@@ -32,7 +32,7 @@ def main() -> None:
     options = SurveyOptions(
         folder=str(arguments.folder),
         types=tuple(filter(None, arguments.types.split(","))),
-        impl=("eager", *arguments.impl.split(",")),
+        impl=tuple(arguments.impl.split(",")),
         scenario=tuple(filter(None, arguments.scenario.split(","))),
         jobs=arguments.jobs,
         settings=not arguments.defaults_only,
