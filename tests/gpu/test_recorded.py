@@ -1,6 +1,7 @@
 """Reports recorded on a real GPU: they stay readable, name the GPU, hold what was measured, and are judged the same."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def test_recorded_reports_are_shown_as_pages(path: Path, name: str) -> None:
         assert finding.code in page
 
 
+def listed() -> dict[str, int]:
+    """File -> exit code, as the table of recorded/README.md has them."""
+    table = (RECORDED / "README.md").read_text(encoding="utf-8")
+    return {name: int(code) for name, code in re.findall(r"^\| `([\w-]+)\.json` \|.*\| (\d) \|$", table, re.M)}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_table_names_every_report_and_its_exit_code(path: Path) -> None:
+    if path.stem.startswith("unsloth_"):  # not written by a command: one row names them all
+        assert path.stem not in listed()
+        return
+    assert listed()[path.stem] == wire(path.stem)["summary"]["exit_code"]
+
+
 def errors(found: dict[str, Any]) -> set[tuple[str, str, str, str]]:
     return {
         (finding["slug"], finding["implementation"], finding["part"], finding["basis"])
@@ -98,6 +113,73 @@ def test_gemma2_told_to_look_ahead_does_so_under_flash_attention_and_not_under_e
         "flash_attention_2": ("ok", None),
         "flash_attention_4": ("ok", None),
     }
+
+
+def test_windowed_layers_of_gemma2_that_should_look_ahead_stay_causal_under_eager_and_sdpa() -> None:
+    found = wire("gemma2")
+    windowed = {
+        (cell["implementation"], cell["variant"]): (cell["verdict"], cell["difference"])
+        for cell in found["matrix"]
+        if cell["layers"][0] == 0 and not cell["kernel"]
+    }
+    wrong, unknown = ("mismatch", "causal-unexpected"), ("unknown", None)
+    assert windowed == {
+        **{(name, variant): wrong for name in ("eager", "sdpa") for variant in ("no-mask", "ones-mask")},
+        **{(name, variant): unknown for name in FLASH for variant in ("no-mask", "ones-mask")},
+    }
+    assert errors(found) == {
+        ("causal-unexpected", "eager", "decoder", "measured"),
+        ("causal-unexpected", "sdpa", "decoder", "measured"),
+        ("softcap-dropped", "sdpa", "decoder", "measured"),
+    }
+
+
+def test_heads_of_512_are_refused_by_flash_attention_and_measured_right_under_sdpa() -> None:
+    found = wire("gemma3_head_dim_512")
+    assert errors(found) == {("shape-unsupported", "flash_attention_2", "decoder", "measured")}
+    outcomes: dict[str, set[str]] = {}
+    for shape in found["shapes"]:
+        assert shape["shape"]["head_dim"] == 512
+        outcomes.setdefault(shape["api"], set()).add(shape["outcome"])
+        assert shape["outcome"] == "refused" or (shape["mask_ok"] and shape["backward"] == "read")
+    refused = {"flash-attn-2", "flash-attn-2-varlen", "sdpa-flash", "sdpa-cudnn"}
+    assert {api for api, seen in outcomes.items() if seen == {"refused"}} == refused
+    assert outcomes["sdpa-math"] == {"read"}
+    assert found["recommended"]["implementation"] == "sdpa"
+    said = {finding["implementation"]: finding for finding in found["findings"]}
+    assert "at most 256" in said["flash_attention_2"]["evidence"]["effective"]
+    assert (said["sdpa"]["severity"], said["sdpa"]["kernel"]) == ("warning", "sdpa-math")  # without a mask
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("unsloth_qwen2_4bit_train", "window-ignored"),
+        ("unsloth_llama_4bit_train_block", "mask-dropped"),
+        ("unsloth_llama_kept_train_block", None),
+    ],
+)
+def test_unsloth_does_the_same_in_4_bit_and_keeps_the_mask_when_told_to(name: str, slug: str | None) -> None:
+    found = wire(name)
+    (cell,) = found["matrix"]
+    assert (cell["difference"], cell["basis"]) == (slug, "measured")
+    assert {entry[0] for entry in errors(found)} == ({slug} if slug else set())
+    assert found["framework"]["version"] == "2026.10.9"
+
+
+def unsloth_rows(name: str, case: str) -> dict[tuple[str, str], list[str]]:
+    """(mode, batch) -> the other columns of one case in a summary of the Unsloth campaign."""
+    lines = (RECORDED / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(f"| {case} |")]
+    return {(row[1], row[2]): row[3:] for row in cells if row[2] != "one step"}
+
+
+@pytest.mark.parametrize("case", ["llama", "mistral", "qwen2"])
+def test_two_runs_of_the_unsloth_campaign_say_the_same_and_so_do_weights_of_4_bit(case: str) -> None:
+    first = unsloth_rows("unsloth_summary", f"{case}-lora")
+    assert len(first) >= 20
+    assert unsloth_rows("unsloth_summary_4bit", f"{case}-lora") == first
+    assert unsloth_rows("unsloth_summary_4bit", f"{case}-4bit-lora") == first
 
 
 def test_true_sizes_of_mistral_are_right_on_real_kernels() -> None:

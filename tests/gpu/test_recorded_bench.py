@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 RECORDED = Path(__file__).parent / "recorded"
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PASSES = ((4096, False), (8192, False), (4096, True), (8192, True))
 
 
 def bench(name: str) -> dict[str, Any]:
@@ -14,13 +16,27 @@ def bench(name: str) -> dict[str, Any]:
     return loaded
 
 
-def cell(found: dict[str, Any], subject: str, mask: str, length: int, head_dim: int = 128) -> dict[str, Any]:
-    (only,) = [
-        entry
-        for entry in found["bench"]["cells"]
-        if (entry["case"]["subject"], entry["case"]["mask"]) == (subject, mask)
-        and (entry["case"]["kv_len"], entry["case"]["head_dim"]) == (length, head_dim)
-    ]
+def cell(
+    found: dict[str, Any],
+    subject: str,
+    mask: str,
+    length: int,
+    *,
+    head_dim: int = 128,
+    backward: bool = False,
+    level: str = "kernel",
+    dtype: str = "bfloat16",
+) -> dict[str, Any]:
+    wanted = {
+        "subject": subject,
+        "mask": mask,
+        "kv_len": length,
+        "head_dim": head_dim,
+        "backward": backward,
+        "level": level,
+        "dtype": dtype,
+    }
+    (only,) = [entry for entry in found["bench"]["cells"] if wanted.items() <= entry["case"].items()]
     cell: dict[str, Any] = only
     return cell
 
@@ -56,7 +72,91 @@ def test_the_window_through_a_mask_is_a_slow_path() -> None:
     assert any(message.startswith("sdpa takes") and "window 1024" in message for message in slow)
 
 
-@pytest.mark.parametrize("name", ["headline", "swa"])
+def beside(found: dict[str, Any], subject: str, other: str, mask: str, length: int, backward: bool) -> float:
+    """The subject's time by the other's."""
+    mine, its = (cell(found, name, mask, length, backward=backward)["median"] for name in (subject, other))
+    return float(mine / its)
+
+
+def test_sdpa_without_a_mask_takes_cudnn_and_less_time_than_flash_attn_2() -> None:
+    found = bench("noncausal")
+    for length, backward in PASSES:
+        assert cell(found, "sdpa", "full", length, backward=backward)["kernel"] == "cudnn"
+        assert beside(found, "sdpa", "flash-attn-2", "full", length, backward) < 0.7
+        assert 1 < beside(found, "sdpa", "flash-attn-4", "full", length, backward) < 1.2
+        assert 1 < beside(found, "sdpa-flash", "flash-attn-2", "full", length, backward) < 1.12
+        assert beside(found, "sdpa-efficient", "flash-attn-2", "full", length, backward) > 2
+
+
+def test_what_is_not_installed_is_not_run_and_the_articles_figures_are_no_measurements() -> None:
+    found = bench("noncausal")
+    xformers = cell(found, "xformers", "full", 2048)
+    assert (xformers["outcome"], xformers["median"], xformers["detail"]) == (
+        "not_run",
+        None,
+        "xformers is not installed",
+    )
+    (said,) = found["bench"]["published"].values()
+    assert "12 %" in said
+    assert "not verified" in said
+
+
+def test_a_layer_in_float32_leaves_cudnn_and_takes_several_times_as_long() -> None:
+    found = bench("noncausal")
+    for backward in (False, True):
+        single, half = (
+            cell(found, "sdpa", "causal", 8192, backward=backward, level="layer", dtype=dtype)
+            for dtype in ("float32", "bfloat16")
+        )
+        assert (single["kernel"], half["kernel"]) == ("efficient", "cudnn")
+        assert 5 < single["median"] / half["median"] < 9
+
+
+def test_switching_flash_off_costs_time_first_and_memory_only_without_any_fused_kernel() -> None:
+    found = bench("no_flash")
+    for backward in (False, True):
+        assert 1.8 < beside(found, "sdpa-efficient", "sdpa-flash", "causal", 8192, backward) < 2.3
+        assert beside(found, "eager", "sdpa-flash", "causal", 8192, backward) > 5
+        assert beside(found, "sdpa-math", "eager", "causal", 8192, backward) > 2.5
+        memory = {
+            name: cell(found, name, "causal", 8192, backward=backward)["peak_memory_bytes"]
+            for name in ("sdpa-flash", "sdpa-efficient", "eager", "sdpa-math")
+        }
+        assert memory["sdpa-efficient"] < memory["sdpa-flash"] < memory["eager"] / 30 < memory["sdpa-math"] / 30
+
+
+def readme_rows() -> list[str]:
+    """The rows that the README has of two presets, written from the recorded figures."""
+    full, off = bench("noncausal"), bench("no_flash")
+    rows = []
+    for words, name in (
+        ("`sdpa` as torch runs it here: cuDNN's kernel", "sdpa"),
+        ("`sdpa-flash`: torch's own flash kernel", "sdpa-flash"),
+        ("`sdpa-efficient`", "sdpa-efficient"),
+        ("`flash-attn-4`", "flash-attn-4"),
+    ):
+        figures = (beside(full, name, "flash-attn-2", "full", *one) for one in PASSES)
+        rows.append(f"| {words} | " + " | ".join(f"{ratio - 1:+.0%}".replace("%", " %") for ratio in figures) + " |")
+    for name in ("sdpa-flash", "sdpa-efficient", "eager", "sdpa-math"):
+        cells = []
+        for backward in (False, True):
+            found = cell(off, name, "causal", 8192, backward=backward)
+            milliseconds = found["median"] * 1e3
+            cells += [
+                f"{milliseconds:.{2 if milliseconds < 10 else 1}f} ms",
+                f"{beside(off, name, 'sdpa-flash', 'causal', 8192, backward):.1f}x",
+                f"{found['peak_memory_bytes'] / 2**20:,.0f} MiB",
+            ]
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    return rows
+
+
+@pytest.mark.parametrize("row", readme_rows(), ids=lambda row: str(row).split("|")[1].strip())
+def test_the_readme_has_the_figures_of_the_recorded_presets(row: str) -> None:
+    assert row in README.splitlines()
+
+
+@pytest.mark.parametrize("name", ["headline", "swa", "noncausal", "no_flash"])
 def test_little_time_goes_to_the_tool_itself_and_no_figure_is_negative(name: str) -> None:
     found = bench(name)["bench"]
     assert found["complete"]
