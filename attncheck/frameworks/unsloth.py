@@ -51,7 +51,11 @@ def plan(asked: Asked) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything a resolution rests on. kernels: those that this machine has, best first; certain: a GPU is here."""
+    """Everything a resolution rests on.
+
+    kernels: those that this machine has, best first; certain: a GPU is here. keeps_mask: the flag that lets masks
+    through in training is set on the model.
+    """
 
     version: str
     typed: Mapping[str, Any]
@@ -63,6 +67,7 @@ class Run:
     certain: bool
     xformers: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    keeps_mask: bool = False
 
     @property
     def named(self) -> str:
@@ -186,7 +191,10 @@ def _steps(run: Run, row: FastType | None, delegating: str, outcome: Outcome) ->
     yield Step(f"the kernel: {order}; {here}", source=source)
     entry = history.training_mask(run.version)
     unless = f" unless {entry.unless}" if entry.unless else ""
-    yield Step(f"in training attention_mask = None{unless}", source=f"{LLAMA}, LlamaModel_fast_forward")
+    training = f"in training attention_mask = None{unless}"
+    if run.keeps_mask:
+        training = f"in training the attention_mask is kept: {entry.flag} is set on this model"
+    yield Step(training, source=f"{LLAMA}, LlamaModel_fast_forward")
     yield Step("in evaluation a mask becomes causal, and SDPA runs", source=f"{LLAMA}, LlamaModel_fast_forward")
     yield from _variables(run)
     yield HOW_TO_MEASURE
@@ -205,7 +213,7 @@ def _variables(run: Run) -> Iterator[Step]:
 
 def remarks(run: Run, row: FastType) -> Iterator[Remark]:
     """What is known of that release for this model: static, labelled so, one remark a defect that can be met."""
-    if run.training:
+    if run.training and not run.keeps_mask:
         yield _training_mask(run)
     for defect in defects(row, run.version):
         if _met(run, defect):

@@ -31,8 +31,8 @@ def keep_mask(version: str) -> tuple[Recommendation, ...]:
     paste = f"model.get_base_model().model.{flag} = True  # without adapters: model.model.{flag} = True"
     return (
         Recommendation(
-            "Keep the mask in training: attention then runs on SDPA, with a 4D mask as you pass it (True or 0.0 where "
-            "a key is visible) or a 2D mask made causal.",
+            "Keep the mask in training: attention then runs on SDPA, with a 4D float mask as you pass it (0.0 where a "
+            "key is visible, the smallest number elsewhere; of booleans it raises) or a 2D mask made causal.",
             (Setting(NAME, flag, "True", paste),),
         ),
     )

@@ -12,7 +12,7 @@ from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.frameworks import unsloth, unsloth_words
 from attncheck.frameworks.plugin import Resolution, Runs, RunsOwn, Step
 from attncheck.frameworks.section import FrameworkSection, Kind, section
-from attncheck.frameworks.unsloth_history import FLASH, NEWEST, SDPA, XFORMERS
+from attncheck.frameworks.unsloth_history import FLASH, NEWEST, SDPA, XFORMERS, training_mask
 from attncheck.frameworks.unsloth_recognition import NAME, Patched, patched
 from attncheck.semantics.observation import Basis
 
@@ -50,6 +50,7 @@ def resolution(facts: LiveFacts, model: Any, environment: Environment) -> Resolu
         certain=True,
         xformers=XFORMERS in _kernels(),
         variables=environment.variables,
+        keeps_mask=_keeps_mask(model, version or NEWEST),
     )
     made = unsloth.resolution(run, "installed" if version else "newest known", facts.subject.info.kind)
     if not found.fast:
@@ -67,6 +68,11 @@ def _seen(found: Patched) -> Step:
     says = f"; config._attn_implementation says {found.says} and is not read" if found.fast and found.says else ""
     where = ", ".join(found.fast or found.compiled)
     return Step(f"the attention forward comes from {where}{says}", basis=Basis.MEASURED, source="type(attn).forward")
+
+
+def _keeps_mask(model: Any, version: str) -> bool:
+    flag = training_mask(version).flag
+    return bool(flag) and any(getattr(module, flag, False) for module in model.modules())
 
 
 def _kernels() -> tuple[str, ...]:

@@ -93,6 +93,17 @@ def test_where_the_mask_comes_through_only_notes_on_the_release_are_left(model: 
     assert all(finding.severity is Severity.NOTE for finding in report.findings)
 
 
+def test_where_the_flag_keeps_the_mask_nobody_is_told_to_set_it(model: Any) -> None:
+    model.train().model._unsloth_keep_padding_mask = True
+    report = attncheck.verify(model, batch(), fit=False)
+    assert report.framework is not None
+    said = [step.does for step in report.framework.steps if step.does.startswith("in training")]
+    assert said == ["in training the attention_mask is kept: _unsloth_keep_padding_mask is set on this model"]
+    assert not any("drops every attention_mask" in finding.message for finding in report.findings)
+    # What is measured still counts: this stand-in drops the mask all the same.
+    assert [finding.slug for finding in report.findings if finding.basis is Basis.MEASURED] == ["mask-dropped"]
+
+
 def test_models_that_unsloth_never_touched_have_no_section() -> None:
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
