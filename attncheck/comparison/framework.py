@@ -67,6 +67,7 @@ def read(options: CompareOptions) -> Setup | None:
         text=() if file is None else file.text,
         ended=file is None or file.ended,
         model="" if file is not None else options.target,
+        use=options.use if options.use != "generate" else "",
     )
     plan = framework.plan(asked)
     if not (target := plan.target or asked.model):
@@ -184,7 +185,8 @@ def _recognised(file: settings_file.SettingsFile | None, target: str) -> Framewo
     found = next((one for one in known.values() if one.recognises(values)), None)
     if found is None:
         raise UsageError(
-            f"{target}: no framework is known by these settings",
+            f"{target}: no framework is known by these settings; one of LLaMA-Factory names model_name_or_path beside "
+            "others of its keys",
             f"name it with --framework ({', '.join(sorted(known))})",
         )
     return found

@@ -36,6 +36,16 @@ class ConfigSource:
     notes: tuple[Note, ...] = ()
     unseen: tuple[str, ...] = ()
 
+    @property
+    def loadable(self) -> str:
+        """What `from_pretrained` takes: of a config.json the folder it lies in; "" where nothing says what."""
+        if self.kind == "model_type":
+            return ""
+        path = Path(self.id)
+        if self.kind != "path" or path.expanduser().is_dir():
+            return self.id
+        return str(path.parent) if path.name == "config.json" else ""
+
     def usable(self, defaults: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """The class defaults that may stand in for missing keys of this config: all but those of unseen keys."""
         if defaults is None or not self.unseen:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from attncheck.environment import Environment
 from attncheck.errors import UsageError
 from attncheck.frameworks import llama_factory_keys, llama_factory_v1
+from attncheck.frameworks.flash_kernels import parsed
 from attncheck.frameworks.llama_factory_resolve import resolution
 from attncheck.frameworks.llama_factory_run import Run
-from attncheck.frameworks.llama_factory_versions import NEWEST
-from attncheck.frameworks.plugin import Asked, Framework, ModelFacts, Plan, Resolution
+from attncheck.frameworks.llama_factory_versions import NEWEST, RELEASES
+from attncheck.frameworks.plugin import Asked, Framework, ModelFacts, Plan, Resolution, Step, Unresolved
 
 #: `cutoff_len` where the file does not say (hparams/data_args.py, 0.8.3 to 0.9.5).
 DEFAULT_CUTOFF = 2048
@@ -30,7 +32,7 @@ def plan(asked: Asked) -> Plan:
     target = settings.get("model" if v1 else "model_name_or_path") or asked.model
     if not target:
         raise UsageError(f"{asked.file or 'the settings'}: no model_name_or_path", "add model_name_or_path: MODEL")
-    training = v1 or bool(settings.get("do_train"))
+    training = v1 or llama_factory_keys.trains(asked, settings)
     return Plan(
         target=target,
         seq_len=settings.get("cutoff_len") or (DEFAULT_CUTOFF if training else None),
@@ -45,7 +47,20 @@ def resolve(asked: Asked, environment: Environment, facts: ModelFacts) -> Resolu
     version, origin = FRAMEWORK.version(asked, environment)
     settings = llama_factory_keys.checked(asked, version)
     run = Run(asked, settings, version, origin, environment, facts)
-    return llama_factory_v1.resolution(run) if llama_factory_keys.is_v1(settings) else resolution(run)
+    made = llama_factory_v1.resolution(run) if llama_factory_keys.is_v1(settings) else resolution(run)
+    return _as_far_as_read(made)
+
+
+def _as_far_as_read(made: Resolution) -> Resolution:
+    """Nothing is said of releases before the oldest that was read; a newer one is judged as the newest, and told so."""
+    oldest = RELEASES[-1].since
+    if parsed(made.version) < parsed(oldest):
+        why = Unresolved(f"releases before {oldest} were not read, and {made.version} is meant")
+        return replace(made, outcome=why, steps=(), remarks=(), warnings=(), fixes=(), versions={})
+    if parsed(made.version) > parsed(NEWEST):
+        step = Step(f"is newer than {NEWEST}, the newest release that was read: its rules are taken", "version")
+        return replace(made, steps=(step, *made.steps))
+    return made
 
 
 def _dtype(settings: Mapping[str, Any]) -> str:

@@ -88,6 +88,12 @@ def is_v1(settings: Mapping[str, Any]) -> bool:
     return "model" in settings and "model_name_or_path" not in settings
 
 
+def trains(asked: Asked, settings: Mapping[str, Any]) -> bool:
+    """True where these settings train: `do_train`, and where it is not set what the user said with --use."""
+    said = settings.get("do_train")
+    return asked.use == "train" if said is None else bool(said)
+
+
 def checked(asked: Asked, version: str | None) -> dict[str, Any]:
     """The settings with `key=value` arguments applied. Raises UsageError for an unknown key or a value of wrong type.
 

@@ -36,6 +36,8 @@ def resolve(chain: Chain, outcome: Runs) -> tuple[Outcome, Packing]:
     stage = run.text("stage") or "sft"
     neat = bool(run.settings.get("neat_packing"))
     if not run.trainable:
+        for key in [name for name in ("packing", "neat_packing") if run.settings.get(name)]:
+            chain.step("not judged: without do_train: true nothing trains (--use train judges it)", PARSER, key)
         return outcome, Packing()
     if neat and stage != "sft":
         chain.step(f"refused in stage {stage}", PARSER, "neat_packing")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attncheck.environment import Environment
+from attncheck.frameworks import llama_factory_keys
 from attncheck.frameworks.llama_factory_versions import Release, release
 from attncheck.frameworks.plugin import Asked, LogWarning, ModelFacts, Remark, Step, SubModel
 
@@ -42,7 +43,7 @@ class Run:
     @property
     def trainable(self) -> bool:
         """`is_trainable` of LLaMA-Factory: training, not inference."""
-        return bool(self.settings.get("do_train"))
+        return llama_factory_keys.trains(self.asked, self.settings)
 
     @property
     def named(self) -> str:

@@ -31,7 +31,8 @@ class Asked:
     the command line, which win over the file; each framework types them as its own parser would. version: of
     `--framework-version`, None where nobody said. file: the settings file, "" without one. lines: key -> its line in
     the file, from 1. text, ended: the file's lines as in `SettingsFile`, for diffs.
-    model: the TARGET of the command line, "" where it is the settings file itself.
+    model: the TARGET of the command line, "" where it is the settings file itself. use: of `--use`, "" where nobody
+    said "train".
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Asked:
     text: tuple[str, ...] = ()
     ended: bool = True
     model: str = ""
+    use: str = ""
 
     def written(self, key: str) -> str:
         """The value as it stands in the file or the argument: `off` where YAML makes it false; "" unknown."""
@@ -219,7 +221,8 @@ class Resolution:
     for a remark when the installed ones lie outside ("transformers" -> ">=4.55.0,<=5.6.0"). calls: kernel calls that
     the framework makes itself, with the settings as written; they are run where the version that is meant is installed,
     else judged by what `WrittenCall.means` says. elsewhere: another machine than this one is meant, so nothing is run.
-    bypasses: transformers' attention interface is never used.
+    bypasses: transformers' attention interface is never used. variables: environment variables that are set here and
+    that this version reads, those among the settings left out.
     """
 
     framework: str
@@ -244,6 +247,7 @@ class Resolution:
     calls: tuple[LayerCalls, ...] = ()
     elsewhere: bool = False
     bypasses: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> str:

@@ -30,8 +30,11 @@ def change(asked: Asked, values: Mapping[str, Any], otherwise: Form = Form.ARGUM
     opening brace). "" where the file says all of it already. No diff: without a file, for files that do not have one
     `key: value` a line (JSON in one line, YAML in braces, a value in the line below its key), and for files whose lines
     end in anything but a line feed: what is pasted from a report has lost it, and `patch` would not find the lines.
-    So it is with a last line that has no end at all, where it must change.
+    So it is with a last line that has no end at all, where it must change. Nor where the command line says a key that
+    must change: it wins over the file, and so do the arguments to give instead.
     """
+    if asked.file and not asked.assigned.keys().isdisjoint(values):
+        return _otherwise(asked, values, Form.FLAGS if otherwise is Form.FLAGS else Form.ARGUMENTS)
     hunks = _hunks(asked, values) if asked.file else None
     if hunks is None:
         return _otherwise(asked, values, otherwise)

@@ -145,6 +145,8 @@ def _yaml(path: str, text: str) -> tuple[dict[str, Any], dict[str, int]]:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UsageError(f"{path}, line {line}: a key is a list or mapping, expected a name")
+            if key_node.tag == f"{_KNOWN}merge":
+                raise UsageError(f"{path}, line {line}: merge keys (<<) are not read", "write the settings out")
             key = str(key_node.value)
             if key in values:
                 raise UsageError(f"{path}, line {line}: {key} stands there a second time (first in line {lines[key]})")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from packaging.version import Version
 
 from attncheck.environment import Environment
@@ -217,7 +219,7 @@ def settings(
     """
     value = f'{{"{sub_config}": "{implementation}"}}' if sub_config else f'"{implementation}"'
     auto = AUTO_CLASSES.get(kind, "AutoModel")
-    model = f'"{target}"' if target else "model_id"
+    model = json.dumps(target, ensure_ascii=False) if target else "model_id"  # a path may hold quotes, backslashes
     found = [
         Setting(
             NAME,

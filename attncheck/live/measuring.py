@@ -65,9 +65,8 @@ def own_batches(model: Any, facts: LiveFacts, settings: Settings, names: tuple[s
 
 def users_batch(model: Any, batch: Mapping[str, Any], facts: LiveFacts, settings: Settings) -> Measured:
     """The run of the user's own batch. Raises UsageError for a batch without tokens."""
-    import copy
-
     from attncheck.probe.inside import batches
+    from attncheck.probe.reading import computation
     from attncheck.probe.scenario import Stack
 
     stack = facts.subject.stack
@@ -80,7 +79,7 @@ def users_batch(model: Any, batch: Mapping[str, Any], facts: LiveFacts, settings
         return _together([(_run(facts, settings, YOURS, "", why, (said.decoder, said.encoder)), None)], said.words)
     for name in batches.CACHES:
         if given.get(name) is not None:
-            given[name] = copy.deepcopy(given[name])  # the user's own must not grow
+            given[name] = computation.snapshot(name, given[name])  # the user's own must not grow
     forward = settings.forward
 
     def run(begin: Callable[[int], None]) -> None:

@@ -67,6 +67,16 @@ def test_a_file_of_another_name_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert resolve(str(file)).config == LLAMA
 
 
+def test_what_from_pretrained_takes(tmp_path: Path) -> None:
+    """A folder and a hub id as they are, the folder of a config.json; it loads nothing from a file."""
+    file = written(tmp_path / "model" / "config.json", LLAMA)
+    assert resolve(str(file), offline=True).loadable == resolve(str(file.parent), offline=True).loadable
+    assert resolve(str(file.parent), offline=True).loadable == str(file.parent)
+    assert resolve(str(written(tmp_path / "other.json", LLAMA)), offline=True).loadable == ""
+    assert resolve("mistralai/Mistral-7B-v0.1", offline=True).loadable == "mistralai/Mistral-7B-v0.1"
+    assert resolve("llama", offline=True).loadable == ""
+
+
 def test_a_bare_word_is_a_model_type() -> None:
     found = resolve("qwen2_moe", offline=True)
     assert (found.kind, found.config, found.id) == ("model_type", {"model_type": "qwen2_moe"}, "qwen2_moe")

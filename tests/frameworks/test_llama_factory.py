@@ -11,7 +11,7 @@ from attncheck.errors import UsageError
 from attncheck.findings import Severity
 from attncheck.frameworks import llama_factory, llama_factory_keys, plugin
 from attncheck.frameworks.interface import ClassSupport
-from attncheck.frameworks.llama_factory_versions import RELEASES, Packed, release
+from attncheck.frameworks.llama_factory_versions import NEWEST, RELEASES, Packed, release
 from attncheck.frameworks.plugin import Asked, Fails, ModelFacts, Resolution, Runs, RunsOwn, Unresolved
 from attncheck.gpus import Gpu
 
@@ -211,6 +211,20 @@ def test_older_releases_take_no_arguments_beside_a_file(version: str, file: str,
     assert llama_factory.resolve(asked, BARE, facts()).recommend("eager").paste == expected
 
 
+@pytest.mark.parametrize("version", ["0.1.0", "0.6.3"])
+def test_nothing_is_said_of_releases_that_nobody_read(version: str) -> None:
+    found = resolved(here=FLASH, version=version, flash_attn="fa2")
+    assert found.outcome == Unresolved(f"releases before 0.7.1 were not read, and {version} is meant")
+    assert (found.steps, found.versions) == ((), {})
+
+
+def test_a_newer_release_is_judged_as_the_newest_and_told_so() -> None:
+    found = resolved(here=FLASH, version="7.7", flash_attn="fa2")
+    assert found.outcome == Runs("flash_attention_2")
+    assert found.steps[0].does == f"is newer than {NEWEST}, the newest release that was read: its rules are taken"
+    assert not any("newer than" in step.does for step in resolved(here=FLASH, version=NEWEST).steps)
+
+
 def test_what_the_settings_give_already_is_kept() -> None:
     assert resolved(here=FLASH, flash_attn="fa2").recommend("flash_attention_2").settings == ()
     assert resolved(facts("gemma2"), FLASH).recommend("flash_attention_2").settings == ()
@@ -266,6 +280,19 @@ def test_the_v1_engine_takes_names_of_transformers_and_replaces_nothing() -> Non
     assert isinstance(v1(batching_strategy="padding_free"), Fails)
     asked = Asked({"model": "x", "batching_strategy": "padding_free"}, version="0.9.5")
     assert [fix.paste for fix in llama_factory.resolve(asked, BARE, facts()).fixes] == ["flash_attn=flash_attention_2"]
+
+
+def test_use_train_counts_where_do_train_is_not_set() -> None:
+    def found(use: str, **settings: Any) -> Resolution:
+        asked = Asked(assigned={"neat_packing": "true", **settings}, version="0.9.5", model="a/b", use=use)
+        assert llama_factory.plan(asked).use == ("train" if use and not settings else "generate")
+        return llama_factory.resolve(asked, BARE, facts())
+
+    assert found("train").scenarios == ("neat-packing",)
+    for left_out in (found(""), found("train", do_train="false")):
+        assert left_out.scenarios == ()
+        (step,) = [step for step in left_out.steps if step.setting == "neat_packing"]
+        assert step.does.startswith("not judged: without do_train")
 
 
 def test_the_plan() -> None:

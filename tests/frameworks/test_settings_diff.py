@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -54,6 +55,14 @@ def test_what_the_file_says_already_is_left_out(tmp_path: Path) -> None:
     found = asked(tmp_path, YAML, "train.yaml")
     assert change(found, {"flash_attn": "fa2"}) == ""
     assert "flash_attn" not in change(found, {"flash_attn": "fa2", "packing": False})
+
+
+def test_what_the_command_line_says_is_changed_there(tmp_path: Path) -> None:
+    """A changed line of the file would do nothing: `attncheck compare train.yaml flash_attn=fa3` still says fa3."""
+    said = dataclasses.replace(asked(tmp_path, YAML, "train.yaml"), assigned={"flash_attn": "fa3"})
+    assert change(said, {"flash_attn": "sdpa", "packing": False}) == "flash_attn=sdpa packing=false"
+    assert change(said, {"flash_attn": "sdpa"}, Form.LINES) == "flash_attn=sdpa"
+    assert change(said, {"packing": False}).startswith("--- train.yaml")
 
 
 def test_without_a_file_arguments_are_named() -> None:

@@ -85,6 +85,7 @@ def test_anchors_are_read_and_never_expanded(tmp_path: Path) -> None:
         ("a: 1" + ":1" * 250 + ".0\n", "line 1 cannot be read: the value is no float"),
         ("a: 0x" + "f" * 20_000, "line 1 cannot be read: a whole number of 80000 bits"),
         ("a: \x00\n", "is not YAML"),
+        ("base: &b {flash_attn: fa2}\n<<: *b\n", "line 2: merge keys (<<) are not read"),
         ("a: " + "x" * (10 << 20), "is larger than"),
         (b"a: \xff\xfe\n", "is not UTF-8 text: byte 3"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -133,6 +134,15 @@ def test_settings_are_ready_to_paste():
     for setting in (*recommendation.settings, *per_part.settings):
         compile(setting.paste, "paste", "exec")
     assert len(transformers.settings("eager", version="4.53.0").settings) == 1
+
+
+def test_a_path_with_quotes_is_still_python():
+    target = 'C:\\new "models"'
+    paste = transformers.settings("sdpa", target=target).settings[0].paste
+    assert (
+        ast.literal_eval(paste.removeprefix("model = AutoModelForCausalLM.from_pretrained(").split(", attn_")[0])
+        == target
+    )
 
 
 def test_tables_equal_those_of_the_installed_transformers():

@@ -150,6 +150,29 @@ def test_a_cache_that_is_handed_over_is_read_and_not_written_to(model_type: str,
         ).raise_for_findings()
 
 
+def test_a_cache_that_was_filled_with_gradients_on_is_read() -> None:
+    """Its tensors have a history, and torch refuses to copy such tensors deeply."""
+    from transformers import DynamicCache
+
+    live, ids = model("llama"), tokens(2, 30)
+    cache = DynamicCache(config=live.config)
+    live(input_ids=ids[:, :20], past_key_values=cache)
+    assert cache.layers[0].keys.grad_fn is not None
+    report = attncheck.verify(live, {"input_ids": ids[:, 20:], "past_key_values": cache})
+    assert verdicts(report, "your-batch") == {"ok"}
+    assert int(cache.get_seq_length()) == 20
+
+
+def test_a_vision_model_whose_embedding_has_no_weight_is_refused_in_one_line() -> None:
+    """ViT's input embedding is a module of patches, not a table of tokens."""
+    from transformers import ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
+    live = ViTModel(ViTConfig(**sizes, num_hidden_layers=2, num_attention_heads=2))
+    with pytest.raises(attncheck.AttnCheckError, match="no input_ids"):
+        attncheck.verify(live, {"pixel_values": torch.randn(1, 3, 32, 32)})
+
+
 def test_layers_that_were_chosen_and_those_that_were_not() -> None:
     live = model("gemma3_text")
     report = attncheck.verify(live, padded(), layers=(5,), fit=False)

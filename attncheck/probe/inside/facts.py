@@ -58,8 +58,8 @@ def facts(model: Any, declared: Any = None) -> LiveFacts:
         no_static_cache=static_cache_refusal(type(base)),
     )
     single = {Stack.DECODER: Part.DECODER, Stack.ENCODER: Part.ENCODER}.get(subject.stack)
-    embedding = _embedding(base)
-    weight = embedding.weight if embedding is not None else next(base.parameters())
+    table = _table(base)
+    weight = table if table is not None else next(base.parameters())
     return LiveFacts(
         config=config,
         spec=spec,
@@ -118,16 +118,17 @@ def _kind(base: Any, config: Any) -> str:
     return "base"
 
 
-def _embedding(base: Any) -> Any:
+def _table(base: Any) -> Any:
+    """The embeddings of the tokens; None without them: an embedding of patches is a module without a weight."""
     try:
-        return base.get_input_embeddings()
+        return getattr(base.get_input_embeddings(), "weight", None)
     except (AttributeError, NotImplementedError):
         return None
 
 
 def _rows(base: Any) -> int:
-    embedding = _embedding(base)
-    return int(embedding.weight.shape[0]) if embedding is not None else 128
+    table = _table(base)
+    return int(table.shape[0]) if table is not None else 128
 
 
 def _forward_arguments(base: Any) -> tuple[str, ...]:
