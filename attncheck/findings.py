@@ -75,7 +75,9 @@ class Evidence:
 
     declared, requested, effective: one plain line each ("8 keys: 7 back, 0 ahead"). first_difference: (batch row,
     query, key) in token coordinates of the first wrong cell. leaked: kept but not declared; missed: declared but not
-    kept (cells, summed over the judged rows of one head mask). heads: query heads concerned, empty = all.
+    kept (cells, summed over the judged rows of one head mask; of a probe that looks at chosen keys only, what figures
+    has under keys_probed and heads_probed: of those keys, summed over those heads). heads: query heads concerned, empty
+    = all.
     masks: declared and effective mask of the row that holds the first difference, for pictures; requested_mask is what
     the framework handed to the kernel there, None where it was no dense mask.
     """

@@ -145,7 +145,7 @@ def inputs_of(target: Target, measured: Measured, options: CompareOptions, dtype
             else framework.settings(
                 name,
                 kind=facts.kind,
-                target="" if found.kind == "model_type" else found.id,
+                target=found.loadable,
                 sub_config=tiny.path[0] if tiny is not None and len(tiny.path) == 1 and not measured.vision else "",
                 version=facts.transformers,
             )

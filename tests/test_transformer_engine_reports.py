@@ -52,6 +52,22 @@ def test_the_incident_as_megatron_users_meet_it_and_its_fix() -> None:
     assert {cell["basis"] for cell in cells.values()} == {"static"}
 
 
+@pytest.mark.parametrize("typed", [True, False])
+def test_the_command_repeats_the_variables(typed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run without them would select another backend."""
+    setting = ("--framework-set", "window_size=4096,0", "--use", "train")
+    version = ("--framework-version", "2.20.2")
+    if typed:
+        setting = ("--framework-set", "NVTE_FUSED_ATTN=0", *setting)
+    else:
+        monkeypatch.setenv("NVTE_FUSED_ATTN", "0")
+    for text in (compare(*version, *setting)[1]["findings"][0]["reproduction"], told(*version, *setting)[1]):
+        start = "attncheck" if typed else "NVTE_FUSED_ATTN=0 attncheck"
+        assert f"{start} compare {MISTRAL} --framework transformer-engine" in text
+        assert ("--framework-set NVTE_FUSED_ATTN=0" in text) is typed
+        assert ("NVTE_FUSED_ATTN=0 attncheck" in text) is not typed
+
+
 def test_an_old_release_by_its_number() -> None:
     code, report = compare("--framework-version", "1.11.0", "--framework-set", "window_size=4095,0", "--use", "train")
     assert code == 1

@@ -1,18 +1,16 @@
-"""What follows from the medians: shares of the device's rates, ratios between subjects, growth with length. Pure."""
+"""What follows from the medians: shares of the device's rates, ratios between subjects. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from attncheck.semantics.timing import BenchCase, BenchCell, DeviceRates, Growth
+from attncheck.semantics.timing import BenchCase, BenchCell, DeviceRates
 from attncheck.semantics.workload import alike, right, traffic
 
 #: The subject, and the implementation, that others are compared with.
 EAGER = "eager"
-#: Lengths below which a fit would be a line through anything.
-FEWEST_LENGTHS = 3
 
 
 def with_shares(cell: BenchCell, rates: DeviceRates | None) -> BenchCell:
@@ -50,52 +48,3 @@ def _with_ratios(cell: BenchCell, eager: dict[BenchCase, float], best: dict[Benc
         to_eager=cell.median / eager[work] if work in eager else None,
         to_best=cell.median / best[work] if work in best else None,
     )
-
-
-def growth(cells: Iterable[BenchCell]) -> tuple[Growth, ...]:
-    """The exponents of every series of at least three lengths.
-
-    Times are those of one sequence (median by batch), so that a grid of constant tokens grows like one of single rows.
-    Of a window only lengths of at least twice its size count: before, it hides little.
-    """
-    series: dict[BenchCase, dict[int, float]] = {}
-    for cell in cells:
-        if not right(cell) or cell.median is None:
-            continue
-        case = cell.case
-        if case.window.left is not None and case.kv_len < 2 * (case.window.left + 1):
-            continue
-        same = replace(case, q_len=0, kv_len=0, cells=0, batch=0)
-        series.setdefault(same, {})[case.kv_len] = cell.median / case.batch
-    wide = {case.head_dim for case in series}
-    found = []
-    for case, times in series.items():
-        if len(times) < FEWEST_LENGTHS:
-            continue
-        lengths = tuple(sorted(times))
-        exponent, r2 = fit(lengths, [times[length] for length in lengths])
-        found.append(
-            Growth(
-                case.level,
-                case.subject,
-                case.phase,
-                case.backward,
-                case.inputs,
-                case.mask,
-                exponent,
-                r2,
-                lengths,
-                head_dim=case.head_dim if len(wide) > 1 else None,
-            )
-        )
-    return tuple(found)
-
-
-def fit(lengths: Sequence[int], times: Sequence[float]) -> tuple[float, float]:
-    """(exponent, r2) of the least-squares line through log(time) against log(length)."""
-    import numpy
-
-    x, y = numpy.log(numpy.asarray(lengths, float)), numpy.log(numpy.asarray(times, float))
-    slope, intercept = numpy.polyfit(x, y, 1)
-    off, spread = float(((y - (slope * x + intercept)) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
-    return float(slope), 1 - off / spread if spread > 0 else 1.0

@@ -31,7 +31,8 @@ class Preset:
     """Named settings of `attncheck bench`. about: what it shows, in a line for help. subjects: API names, () all.
 
     masks: "causal", "full" or "window N". tokens: of a call, None: one sequence. lengths, passes, dtypes, subjects: as
-    in `BenchOptions`. published: `setting(...)` -> figure with its source.
+    in `BenchOptions`. published: `setting(...)` -> figure with its source. switched_off: kernels that are timed to show
+    what doing without them costs, as `checks.speed` names them: no advice to take them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Preset:
     dtypes: tuple[str, ...] = ()
     layer: LayerSettings | None = None
     published: Mapping[str, str] = field(default_factory=dict)
+    switched_off: tuple[str, ...] = ()
 
 
 #: The posts and threads behind the figures.
@@ -127,8 +129,9 @@ LLAVA = Preset(
     (Sizes(32, 128),),
     ("causal",),
     (2048, 4096, 8192),
-    ("sdpa-flash", "sdpa-efficient", "sdpa-math", "eager", "flash-attn-2"),
+    ("sdpa", "sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa-math", "eager", "flash-attn-2"),
     ("forward", "backward"),
+    switched_off=("flash",),
 )
 
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (HEADLINE, SLIDING, UNSLOTH, LLAVA)}

@@ -12,6 +12,7 @@ from attncheck.bench import figures
 from attncheck.bench.grid import Attention
 from attncheck.bench.options import BenchOptions
 from attncheck.bench.plan import Plan
+from attncheck.bench.presets import PRESETS
 from attncheck.bench.subjects import Table
 from attncheck.checks import speed
 from attncheck.environment import Environment
@@ -21,6 +22,7 @@ from attncheck.probe.jobs import Jobs
 from attncheck.probe.protocol import Job, StepDone
 from attncheck.report import Report
 from attncheck.semantics.convention import Outcome
+from attncheck.semantics.growth import growth
 from attncheck.semantics.observation import Crashed, NotRun, Rejected
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, DeviceRates
 
@@ -110,7 +112,7 @@ class Session:
         declared = self.plan.declared
         measured = Bench(
             figures.with_ratios(self.cells),
-            figures.growth(self.cells) if last else (),
+            growth(self.cells) if last else (),
             self.rates,
             self.plan.preset,
             time.perf_counter() - self.started,
@@ -118,7 +120,8 @@ class Session:
             self.plan.published,
             complete,
         )
-        slow = speed.slow_paths(measured, self.typed, self.settings) if last else ()
+        off = PRESETS[self.plan.preset].switched_off if self.plan.preset else ()
+        slow = speed.slow_paths(measured, self.typed, self.settings, off) if last else ()
         return Report(
             command="bench",
             version=attncheck.__version__,

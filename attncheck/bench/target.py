@@ -63,13 +63,14 @@ def read(options: BenchOptions, target: str, environment: Environment) -> Declar
     with Prober(options.timeout, offline=options.offline) as prober:
         found = pipeline.read_target(prober, asked)
     facts = found.facts
-    whole = "" if found.found.kind == "model_type" else found.found.id
     return Declared(
         target=target,
         model=pipeline.model_of(found, checks.layer_groups(found.spec, None)),
         config=found.config,
         longest=found.spec.max_position,
         decisions=pipeline.framework_decisions(facts, environment, asked),
-        settings=lambda name: framework.settings(name, kind=facts.kind, target=whole, version=facts.transformers),
+        settings=lambda name: framework.settings(
+            name, kind=facts.kind, target=found.found.loadable, version=facts.transformers
+        ),
         typed=pipeline.retyped(asked),
     )

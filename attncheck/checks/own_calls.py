@@ -1,15 +1,16 @@
-"""Findings and verdicts about kernel calls that a framework makes itself, as its user wrote them (TransformerEngine)."""
+"""Findings and verdicts about kernel calls that a framework makes itself, as its user wrote them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from attncheck.checks.interface import Case, Inputs, RuleGroup
+from attncheck.checks.own_advice import advice, reproduction
 from attncheck.checks.registry import code_of
 from attncheck.checks.severity import SIZE_ONLY, binds
-from attncheck.checks.shape_results import mask_slug, words, wrong
-from attncheck.findings import Evidence, Finding, Recommendation, Setting, Severity
+from attncheck.checks.shape_results import far, mask_slug, words, wrong
+from attncheck.findings import Evidence, Finding, Severity
 from attncheck.semantics import describe
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, Reason
@@ -25,6 +26,11 @@ _TERMS = {
     "sinks-unexpected": "A sink is asked for that nothing declares",
     "scale-wrong": "softmax_scale is not the declared factor",
 }
+
+
+_MISALIGNED = "causal-misaligned"
+_TOP_LEFT = "a diagonal that starts at the first key (top-left)"
+_BOTTOM_RIGHT = "one that ends at the last key (bottom-right)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,8 @@ def _fault(reading: CallReading, inputs: Inputs) -> Fault | None:
         return _mask_fault(reading, seen.wrong, inputs)
     measured = next(wrong(seen, inputs.options.asked("gradients")), None)
     if measured is not None and measured.slug != "numeric-drift":
-        level = (
-            measured.severity if measured.severity is Severity.WARNING else _severity(measured.slug, reading, inputs)
-        )
+        level = _severity(measured.slug, reading, inputs)
+        level = min(level, measured.severity, key=lambda severity: severity.rank)
         return Fault(measured.slug, reading, level, measured.headline, measured.evidence)
     # A term that is asked for otherwise shows in the numbers; where they were measured right, it does not matter.
     if call.terms and (measured is not None or seen.basis is not Basis.MEASURED):
@@ -90,7 +95,7 @@ def _fault(reading: CallReading, inputs: Inputs) -> Fault | None:
 def _mask_fault(reading: CallReading, cells: WrongCells, inputs: Inputs) -> Fault:
     seen, call = reading.reading, reading.call
     slug = _slug(reading, cells)
-    declared = describe.mask(MaskSpec(seen.shape.window, seen.shape.chunk))
+    declared = _BOTTOM_RIGHT if slug == _MISALIGNED else describe.mask(MaskSpec(seen.shape.window, seen.shape.chunk))
     effective = _effective(reading, cells, slug)
     evidence = Evidence(
         declared=declared,
@@ -100,7 +105,7 @@ def _mask_fault(reading: CallReading, cells: WrongCells, inputs: Inputs) -> Faul
         leaked=cells.ahead + cells.behind,
         missed=cells.missed,
         heads=cells.heads,
-        figures={"queries": seen.q_len, "tokens": seen.kv_len},
+        figures={"queries": seen.q_len, "tokens": seen.kv_len, **cells.looked_at},
     )
     headline = f"{call.words} gives {effective}, not {declared}"
     return Fault(slug, reading, _severity(slug, reading, inputs), headline, evidence)
@@ -112,7 +117,7 @@ def _slug(reading: CallReading, cells: WrongCells) -> str:
     if cells.nothing:
         return "kernel-output-wrong"
     if reading.aligned is Alignment.TOP_LEFT:
-        return "causal-misaligned"
+        return _MISALIGNED
     if seen.shape.window.right != 0 and not cells.ahead and call.means is not None and call.means.right == 0:
         return "causal-unexpected"
     slug = mask_slug(cells, seen.shape)
@@ -128,20 +133,25 @@ def _effective(reading: CallReading, cells: WrongCells, slug: str) -> str:
     call = reading.call
     if slug == "kernel-output-wrong":
         return "nothing but zeros: no key is seen"
-    if slug == "causal-misaligned":
-        return "a diagonal that starts at the first key (top-left)"
+    if slug == _MISALIGNED:
+        return _TOP_LEFT
     parts = (
-        (cells.ahead, cells.ahead_distances, "later keys"),
-        (cells.behind, cells.behind_distances, "older keys"),
-        (cells.missed, cells.missed_distances, "keys fewer"),
+        (cells.ahead_distances, "later keys too,"),
+        (cells.behind_distances, "older keys too,"),
+        (cells.missed_distances, "no keys"),
     )
     if slug in (*SIZE_ONLY, "window-unexpected", "causal-ignored", "causal-unexpected") and call.means is not None:
         return describe.band(call.means.left, call.means.right)
-    return "; ".join(f"{many} {what}, {far[0]} to {far[1]} away" for many, far, what in parts if many and far)
+    return "; ".join(f"{what} {far(distances)} away" for distances, what in parts if distances is not None)
 
 
 def _severity(slug: str, reading: CallReading, inputs: Inputs) -> Severity:
-    """error: the framework selects this kernel, in a call that every user makes, and sequences meet it."""
+    """error: the framework selects this kernel, in a call that every user makes, and sequences meet it.
+
+    note: a variable switched the kernel off, or no sequence of the user's meets it. warning: all else.
+    """
+    if reading.call.switched_off and not reading.call.selected:
+        return Severity.NOTE
     if slug in SIZE_ONLY and not _binds(slug, reading, inputs):
         return Severity.NOTE
     if reading.call.scenario == PLAIN or inputs.options.asked(reading.call.scenario):
@@ -166,10 +176,13 @@ def _finding(faults: Sequence[Fault], own: OwnCalls, inputs: Inputs) -> Finding:
     lead = max(faults, key=lambda fault: (fault.severity.rank, fault.reading.call.selected))
     alike = [fault for fault in faults if fault.severity is lead.severity]
     reading = lead.reading
+    off = {fault.reading.call.kernel for fault in faults if fault.reading.call.switched_off}
     kernels = tuple(dict.fromkeys(fault.reading.call.kernel for fault in faults))
     chosen = next((fault.reading.call.kernel for fault in faults if fault.reading.call.selected), "")
-    runs = f"{chosen}, which is selected" if chosen else f"{', '.join(kernels)}: not what is selected"
-    also = [kernel for kernel in kernels if kernel != chosen]
+    also = [kernel for kernel in kernels if kernel != chosen and kernel not in off]
+    runs = f"{chosen}, which is selected" if chosen else f"{', '.join(also or kernels)}: not what is selected"
+    if reading.call.switched_off and not chosen:
+        runs = f"{', '.join(kernels)}: switched off here"
     who = f"{runs}; likewise {', '.join(also)}" if chosen and also else runs
     known = f": {reading.call.known}" if reading.call.known and reading.reading.basis is not Basis.MEASURED else ""
     headline = f"{lead.headline} ({who}){known}"
@@ -186,55 +199,23 @@ def _finding(faults: Sequence[Fault], own: OwnCalls, inputs: Inputs) -> Finding:
         headline=headline + never,
         basis=reading.reading.basis,
         implementation=own.framework,
-        kernel="" if chosen else kernels[0],
+        kernel="" if chosen else reading.call.kernel,
         part=reading.part,
         layers=tuple(sorted({layer for fault in alike for layer in fault.reading.layers})),
         scenario=reading.call.scenario,
-        evidence=replace(lead.evidence, figures={**lead.evidence.figures, "kernels": ", ".join(kernels)}),
-        reproduction=f"attncheck compare {inputs.target} {own.typed}".strip(),
-        recommendations=tuple(_advice(lead, own)),
+        evidence=replace(lead.evidence, figures={**lead.evidence.figures, **_which(kernels, off)}),
+        reproduction=reproduction(own, inputs.target),
+        recommendations=tuple(advice(lead.slug, reading, own)),
     )
 
 
-def _advice(fault: Fault, own: OwnCalls) -> Iterator[Recommendation]:
-    """The setting that mends it, tried where kernels run."""
-    reading, group = fault.reading, own.group(fault.reading)
-    if fault.slug == "causal-misaligned":
-        kind = str(reading.call.arguments.get("attn_mask_type", "causal"))
-        value = f'attn_mask_type="{kind}_bottom_right"'
-        yield Recommendation(
-            "With fewer queries than keys, ask for the bottom-right diagonal (InferenceParams does so by itself).",
-            (Setting(own.framework, "attn_mask_type", f"{kind}_bottom_right", value),),
-        )
-        return
-    suggested = group.suggested
-    if suggested is None:
-        return
-    if suggested.upgrade:
-        text = f"Upgrade to {suggested.upgrade}, where every kernel takes the same number."
-        yield Recommendation(text, (Setting("shell", "pip", suggested.upgrade, f'pip install "{suggested.upgrade}"'),))
-    if suggested.switch:
-        name, _, value = suggested.switch.partition("=")
-        setting = Setting("shell", name, value, f"export {suggested.switch}")
-        yield Recommendation("Switch that flash-attention off: the next backend is then taken.", (setting,))
-    tried = [one for one in own.readings if one.mended and one.layers == group.layers and one.part is group.part]
-    right = [one for one in tried if one.reading.outcome is Outcome.READ and _right(one)]
-    if not right:
-        return
-    ran = [one.call.kernel for one in right if one.reading.basis is Basis.MEASURED]
-    known = any(one.call.known for one in right)
-    rests = "what is known" if known else "the documentation"
-    how = f"measured right with {', '.join(ran)}" if ran else f"by {rests} of that release"
-    then = next((f"; {one.call.kernel} then runs" for one in right if one.call.selected), "")
-    yield Recommendation(
-        f"Write {suggested.paste}: it means what these layers declare, {how}{then}.",
-        (Setting(own.framework, "DotProductAttention", suggested.paste, suggested.paste),),
-    )
-
-
-def _right(reading: CallReading) -> bool:
-    seen = reading.reading
-    return seen.wrong is None and not any(wrong(seen, training=False)) and not reading.call.terms
+def _which(kernels: Sequence[str], off: Collection[str]) -> dict[str, str]:
+    """Figures: the kernels that can run here, and those that a variable switched off."""
+    both = {
+        "kernels": [name for name in kernels if name not in off],
+        "switched_off": [name for name in kernels if name in off],
+    }
+    return {label: ", ".join(names) for label, names in both.items() if names}
 
 
 # Verdicts -------------------------------------------------------------------------------------------

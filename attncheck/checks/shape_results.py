@@ -69,7 +69,7 @@ def _mask(reading: ShapeReading, severity: Severity) -> Fault | None:
         leaked=cells.ahead + cells.behind,
         missed=cells.missed,
         heads=cells.heads,
-        figures=_figures(reading),
+        figures={**_figures(reading), **cells.looked_at},
     )
     headline = f"{reading.api} computes another mask than it was asked for: {seen}"
     return Fault(slug, reading, severity, headline, evidence, cells.ahead + cells.behind + cells.missed)
@@ -104,15 +104,17 @@ def _only_old(wrong: WrongCells) -> bool:
 
 
 def _cells(wrong: WrongCells) -> str:
+    """Which cells, without how many: that depends on the keys that were looked at."""
     kinds = (
         (wrong.ahead, wrong.ahead_distances, "later keys seen"),
         (wrong.behind, wrong.behind_distances, "hidden old keys seen"),
         (wrong.missed, wrong.missed_distances, "declared keys not seen"),
     )
-    return "; ".join(f"{many} {what}, {_far(distances)} away" for many, distances, what in kinds if many)
+    return "; ".join(f"{what}, {far(distances)} away" for many, distances, what in kinds if many)
 
 
-def _far(distances: tuple[int, int] | None) -> str:
+def far(distances: tuple[int, int] | None) -> str:
+    """`8`, or `8 to 90`; distances in tokens, both ends inclusive."""
     if distances is None:
         return "?"
     return f"{distances[0]}" if distances[0] == distances[1] else f"{distances[0]} to {distances[1]}"
@@ -205,7 +207,10 @@ def words(shape: Shape) -> str:
     """A shape in words: "8 heads / 4 kv, head_dim 512, causal, bfloat16"."""
     value = f" (v {shape.head_dim_v})" if shape.head_dim_v != shape.head_dim else ""
     parts = [f"{shape.num_heads} heads / {shape.num_kv_heads} kv", f"head_dim {shape.head_dim}{value}"]
-    parts.append(describe.band(shape.window.left, shape.window.right))
+    if shape.unknown:
+        parts.append(f"{' and '.join(shape.unknown)} unknown")
+    else:
+        parts.append(describe.band(shape.window.left, shape.window.right))
     if shape.chunk is not None:
         parts.append(f"chunks of {shape.chunk}")
     if shape.softcap is not None:

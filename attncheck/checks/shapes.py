@@ -10,7 +10,7 @@ from attncheck.checks.shape_results import Fault, words, wrong
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Severity
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, Reason
-from attncheck.semantics.shape import EXPLICIT_MASK, ShapeReading
+from attncheck.semantics.shape import EXPLICIT_MASK, REPEATED, ShapeReading
 from attncheck.semantics.spec import Part
 
 SHAPE_UNSUPPORTED = Rule(
@@ -20,12 +20,14 @@ SHAPE_UNSUPPORTED = Rule(
     "At the checkpoint's own head_dim, value width, head counts or window the kernel refuses the call, or every fused kernel does and the math kernel is left.",
     "A tiny model runs, the real one raises at its first long or full-size call; or it runs with memory and time that grow with the square of the length.",
     "Each kernel behind the implementation is called once at the model's true sizes, forward and backward, on the GPU; without a GPU the library's documented limits are compared with the sizes.",
-    "Use an implementation that takes these sizes: sdpa and flex_attention have kernels for every head size.",
+    "Use what the report shows right at these sizes; where only the math kernel is left, a mask handed over as a tensor may open a fused one, because transformers then repeats grouped kv heads.",
     ("flash-attention#277", "flash-attention#579", "verl#7131", "TransformerEngine#2354"),
 )
 
 #: Written into `Finding.variant`: the scenario's own variants are those of the tiny model.
 VARIANT = "real shape"
+#: What is left of SDPA where every fused kernel refuses.
+MATH = "sdpa-math"
 
 
 def conclude(case: Case) -> Iterator[Finding]:
@@ -82,17 +84,48 @@ def _finding(faults: Sequence[Fault], inputs: Inputs, refusing: Collection[str])
 
 
 def _instead(lead: Fault, inputs: Inputs, refusing: Collection[str]) -> tuple[Recommendation, ...]:
-    """An implementation that was seen right at these sizes, else one that nothing documented speaks against."""
+    """An implementation that was seen right at these sizes, else one that nothing documented speaks against.
+
+    Where only the math kernel is left to an implementation, a form of the call that a fused one was seen to take.
+    """
     if lead.severity is Severity.NOTE:
         return ()
+    if lead.reading.api == MATH and (beside := _beside_a_mask(lead.reading, inputs)) is not None:
+        return (beside,)
     same = [entry for entry in inputs.shapes if entry.shape.head_dim == lead.reading.shape.head_dim]
     right = {entry.implementation for entry in same if _leads(entry) and not any(wrong(entry, training=True))}
     names = [name for name in inputs.implementations if name not in refusing and name != lead.reading.implementation]
+    if lead.reading.api == MATH:
+        names = [name for name in names if name != REFERENCE]  # it holds every logit, too
     best = min(names, key=lambda name: (name not in right, name != inputs.default, name == REFERENCE), default=None)
     if best is None:
-        return ()
+        return (Recommendation("nothing that was looked at here was found to take these sizes"),)
     seen = "measured right at these sizes" if best in right else "no documented limit of it excludes these sizes"
     return (Recommendation(f"use {best}: {seen}", inputs.settings(best).settings),)
+
+
+def _beside_a_mask(reading: ShapeReading, inputs: Inputs) -> Recommendation | None:
+    """What takes these sizes with the mask as a tensor, right in its backward pass, too."""
+    found = [
+        entry
+        for entry in inputs.shapes
+        if (entry.implementation, entry.part, entry.shape) == (reading.implementation, reading.part, reading.shape)
+        and entry.variant == EXPLICIT_MASK
+        and entry.api != MATH
+        and entry.outcome is Outcome.READ
+        and entry.backward is not Outcome.REFUSED
+        and not any(wrong(entry, training=True))
+    ]
+    if not found:
+        return None
+    repeated = f", {REPEATED}" if any(REPEATED in entry.detail for entry in found) else ""
+    names, tokens = " and ".join(entry.api for entry in found), max(entry.kv_len for entry in found)
+    basis = "measured " if all(entry.basis is Basis.MEASURED for entry in found) else ""
+    takes = "takes" if len(found) == 1 else "take"
+    return Recommendation(
+        f"hand over the mask as a tensor (4D attention_mask): {names} {takes} these sizes then, {basis}right at {tokens} "
+        f"tokens{repeated}"
+    )
 
 
 def _leads(reading: ShapeReading) -> bool:
@@ -167,7 +200,7 @@ def _dispatched(same: Sequence[ShapeReading], inputs: Inputs) -> Iterator[Fault]
     if not read:
         yield _refused(refused[-1], inputs)
         return
-    fused = [reading for reading in same if reading.api != "sdpa-math"]
+    fused = [reading for reading in same if reading.api != MATH]
     if fused and all(reading.outcome is Outcome.REFUSED for reading in fused):
         why = "; ".join(f"{reading.api}: {_reasons(reading.reasons)}" for reading in fused)
         yield Fault(
@@ -175,7 +208,7 @@ def _dispatched(same: Sequence[ShapeReading], inputs: Inputs) -> Iterator[Fault]
             read[0],
             Severity.WARNING,
             "Every fused kernel refuses the model's attention, so the math kernel runs: it holds every logit in memory",
-            Evidence(declared=words(read[0].shape), effective="sdpa-math", requested=why),
+            Evidence(declared=words(read[0].shape), effective=MATH, requested=why),
             0.5,
         )
     elif read and all(_lacks_backward(reading) for reading in read):

@@ -63,26 +63,39 @@ class _Slow:
         return slow >= FACTOR * fast and slow >= SHORTEST
 
 
-def slow_paths(bench: Bench, typed: str, settings: Settings) -> Iterator[Finding]:
+def slow_paths(bench: Bench, typed: str, settings: Settings, switched_off: Sequence[str] = ()) -> Iterator[Finding]:
     """One warning for each path, pass and mask; the longest length at which it is slow leads.
 
-    typed: the command that repeats the run. settings: what to paste for a subject.
+    typed: the command that repeats the run. settings: what to paste for a subject. switched_off: families of kernels
+    ("flash") that the run does without: they are no advice, and what is slow beside them alone is the price asked for.
     """
     best: dict[BenchCase, BenchCell] = {}
     for cell in filter(right, bench.cells):
+        if any(_belongs(cell, family) for family in switched_off):
+            continue
         work = alike(cell.case)
         if work not in best or (cell.median or 0.0) < (best[work].median or 0.0):
             best[work] = cell
     found: dict[tuple[object, ...], list[_Slow]] = {}
     for cell in filter(right, bench.cells):
-        case, fastest = cell.case, best[alike(cell.case)]
+        case, fastest = cell.case, best.get(alike(cell.case))
         why = slow_path(cell)
-        if why and fastest.case.subject != case.subject and (slow := _Slow(cell, fastest, why)).certain:
+        if (
+            why
+            and fastest is not None
+            and fastest.case.subject != case.subject
+            and (slow := _Slow(cell, fastest, why)).certain
+        ):
             heads = (case.num_heads, case.num_kv_heads, case.head_dim, case.dtype)
             key = (case.level, case.subject, case.phase, case.backward, case.inputs, case.mask, *heads)
             found.setdefault(key, []).append(slow)
     for same in found.values():
         yield _finding(same, bench, typed, settings)
+
+
+def _belongs(cell: BenchCell, family: str) -> bool:
+    """True for a kernel of a family by its own name, or by the one that SDPA took by itself."""
+    return family in cell.case.subject.split("-") or family in cell.kernel.split(", ")
 
 
 def slow_path(cell: BenchCell) -> str:
@@ -133,7 +146,7 @@ def _finding(same: Sequence[_Slow], bench: Bench, typed: str, settings: Settings
     if (other := _growth(bench, best.case)) is not None:
         figures[f"exponent of growth, {fastest}"] = round(other.exponent, 3)
     advice = settings(fastest)
-    gain = f"{advice.text}: {lead.ratio:.1f} times faster here, {slow - fast:.2f} ms less a layer"
+    gain = f"{advice.text}: {lead.ratio:.1f} times faster here ({case.mask}, {what}), {slow - fast:.2f} ms less a layer"
     headline = f"{subject} takes {lead.ratio:.1f} times as long as {fastest} ({case.mask}, {what})"
     return Finding(
         SLOW_PATH.code,
@@ -172,10 +185,8 @@ def _without_window(bench: Bench, case: BenchCase) -> BenchCell | None:
 def _growth(bench: Bench, case: BenchCase) -> Growth | None:
     names = ("level", "subject", "phase", "backward", "inputs", "mask")
     for entry in bench.growth:
-        if all(getattr(entry, name) == getattr(case, name) for name in names) and entry.head_dim in (
-            None,
-            case.head_dim,
-        ):
+        same = all(getattr(entry, name) == getattr(case, name) for name in names)
+        if same and entry.head_dim in (None, case.head_dim) and entry.dtype in ("", case.dtype):
             return entry
     return None
 

@@ -44,7 +44,8 @@ def read(
     resolution, groups, real = _selected(resolution, plan, typed, progress)
     readings = written.read(groups, environment, plan, progress)
     named = resolution.named or resolution.framework
-    return resolution, OwnCalls(resolution.framework, named, _typed(options), groups, readings, real)
+    before = " ".join(f"{name}={shlex.quote(value)}" for name, value in resolution.variables.items())
+    return resolution, OwnCalls(resolution.framework, named, _typed(options), groups, readings, real, before)
 
 
 def measured(own: OwnCalls | None) -> bool:

@@ -25,7 +25,7 @@ from attncheck.frameworks.transformer_engine_chain import NAME, TITLE, Run, fixe
 from attncheck.frameworks.transformer_engine_layers import Setup, layers
 from attncheck.frameworks.transformer_engine_params import FLASH, READ
 from attncheck.frameworks.transformer_engine_parse import settings
-from attncheck.frameworks.transformer_engine_selection import Selection, accepted
+from attncheck.frameworks.transformer_engine_selection import Selection, accepted, acts
 from attncheck.frameworks.transformer_engine_selection import parsed as exact
 from attncheck.semantics.shape import Shape
 from attncheck.semantics.written import LayerCalls
@@ -75,6 +75,11 @@ def resolve(asked: Asked, environment: Environment, facts: ModelFacts) -> Resolu
         calls=calls if fits else (),
         elsewhere=not here,
         bypasses=True,
+        variables={
+            name: value
+            for name, value in sorted(setup.params.variables.items())
+            if name not in typed.variables and acts(name, version)
+        },
     )
 
 
@@ -115,8 +120,10 @@ def _recommended(calls: tuple[LayerCalls, ...]) -> Recommendation:
 
 def _paste(entry: LayerCalls, several: bool) -> str:
     words = entry.suggested.paste if entry.suggested is not None else entry.calls[0].words if entry.calls else ""
-    where = f"  # layers {', '.join(map(str, entry.layers))}" if several else ""
-    return f"DotProductAttention(..., {words}){where}" if words else ""
+    longest = entry.suggested.longest if entry.suggested is not None else None
+    notes = [f"layers {', '.join(map(str, entry.layers))}"] if several else []
+    notes += [f"at most {longest} tokens"] if longest is not None else []
+    return f"DotProductAttention(..., {words})" + (f"  # {'; '.join(notes)}" if notes else "") if words else ""
 
 
 FRAMEWORK = Framework(

@@ -84,7 +84,10 @@ def steps(run: Run, outcome: Outcome) -> Iterator[Step]:
         if absent and backend in FLASH[1:] and backend not in run.setup.params.flash:
             continue  # further packages that nobody installed are no news
         if reasons := absent or [entry.says for entry in against]:
-            yield Step(f"{backend} is not used ({where}): {'; '.join(dict.fromkeys(reasons))}", source=found)
+            # A backend that is only preferred less could run: `Selection.available` has it.
+            preference = not absent and all(entry.drop is None for entry in against)
+            what = f"gives way to {selection.chosen}" if preference else "is not used"
+            yield Step(f"{backend} {what} ({where}): {'; '.join(dict.fromkeys(reasons))}", source=found)
     if selection.chosen is not None:
         others = ", ".join(name for name in selection.available if name != selection.chosen)
         could = f"; {others} could run too" if others else ""

@@ -17,7 +17,7 @@ from attncheck.frameworks.transformer_engine_call import (
     rewritten,
     sized,
 )
-from attncheck.frameworks.transformer_engine_params import FLASH_2, FLASH_3, FLASH_4, FUSED, UNFUSED, Params
+from attncheck.frameworks.transformer_engine_params import FLASH, FLASH_2, FLASH_3, FLASH_4, FUSED, UNFUSED, Params
 from attncheck.frameworks.transformer_engine_selection import Selection, acts, select
 from attncheck.semantics.observation import Reason
 from attncheck.semantics.shape import Shape
@@ -31,6 +31,14 @@ KERNELS = {
     FLASH_4: ("flash-4", "te-flash-4"),
     FUSED: ("fused", "te-fused"),
     UNFUSED: ("unfused", "te-unfused"),
+}
+#: The variable that switches off one backend and no other. A release that does not read it has `NVTE_FLASH_ATTN`.
+SWITCHES = {
+    FLASH_2: "NVTE_FLASH_ATTN_V2",
+    FLASH_3: "NVTE_FLASH_ATTN_V3",
+    FLASH_4: "NVTE_FLASH_ATTN_V4",
+    FUSED: "NVTE_FUSED_ATTN",
+    UNFUSED: "NVTE_UNFUSED_ATTN",
 }
 #: Keys of a call whose length nobody knows, for the rows of the selection; and a window that no sequence fills.
 TOKENS, LONGEST = 4096, 1 << 20
@@ -147,7 +155,21 @@ def _calls(
                 selected=selection.chosen == backend,
                 refused=tuple(Reason(text, source="get_attention_backend") for text in refused),
                 terms=tuple(_terms(written, shape)),
+                off=_switch(backend, setup.version, selection),
+                switched_off=any(entry.drop.switch for entry in against if entry.drop is not None),
             )
+
+
+def _switch(backend: str, version: Version, selection: Selection) -> str:
+    """The variable, with its value, that keeps that backend from being picked; "" where it would stop what runs."""
+    set_here = (entry.drop for entry in selection.against if entry.backend == backend and entry.drop is not None)
+    off = next((drop.variable for drop in set_here if drop.switch), "")
+    own = SWITCHES.get(backend, "")
+    if not off and own and acts(own, version):
+        off = own
+    elif not off and backend in FLASH and selection.chosen not in FLASH:
+        off = "NVTE_FLASH_ATTN"
+    return f"{off}=0" if off else ""
 
 
 def _meaning(setup: Setup, backend: str, size: WindowSize) -> tuple[Window | None, str]:
@@ -185,15 +207,16 @@ def _suggested(setup: Setup, shape: Shape, longest: int) -> Suggested | None:
     selection = setup.chosen(better, shape)
     first, fixed = ONE_SHORT
     size, switch, upgrade = better.window_size, "", ""
+    bounded: int | None = None
     if selection is not None and selection.chosen == FUSED and first <= setup.version < fixed and size and size[0] > 0:
         better, upgrade = replace(better, window_size=(size[0] + 1, size[1])), f"transformer-engine>={fixed}"
     if _zeros(setup, better, shape):
-        better = replace(better, window_size=(longest, 0))
+        better, bounded = replace(better, window_size=(longest, 0)), longest
         switch = "NVTE_FLASH_ATTN_V4=0" if acts("NVTE_FLASH_ATTN_V4", setup.version) else ""
     if better == setup.written:
         return None
     calls = tuple(_calls(setup, better, shape, (PLAIN,)))
-    return Suggested(paste(better), calls, switch, upgrade)
+    return Suggested(paste(better), calls, switch, upgrade, bounded)
 
 
 def _zeros(setup: Setup, written: Written, shape: Shape) -> bool:

@@ -17,7 +17,7 @@ class Drop:
     """One filter. drops: backends. says: TransformerEngine's own words. since: first version, below: first without it.
 
     variable: the environment variable that is the cause, "" for none. modelled: False where the sentence stands for a
-    table in C++ of which only the documented part is known.
+    table in C++ of which only the documented part is known. switch: the variable is one that switches backends off.
     """
 
     drops: tuple[str, ...]
@@ -27,6 +27,7 @@ class Drop:
     below: str = ""
     variable: str = ""
     modelled: bool = True
+    switch: bool = False
 
     def acts(self, version: Version) -> bool:
         """The release has this filter."""
@@ -38,7 +39,7 @@ def _off(name: str) -> Callable[[Params], bool]:
 
 
 def _switch(name: str, drops: tuple[str, ...], since: str = "1.9") -> Drop:
-    return Drop(drops, f"due to {name}=0", _off(name), since, variable=name)
+    return Drop(drops, f"due to {name}=0", _off(name), since, variable=name, switch=True)
 
 
 def _cudnn_below(*version: int) -> Callable[[Params], bool]:

@@ -14,7 +14,7 @@ from attncheck.probe.protocol import Job
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, CallObservation, Crashed, NotRun, Observed, Reason, Rejected
 from attncheck.semantics.observation import ScenarioRun as Run
-from attncheck.semantics.shape import EXPLICIT_MASK, Shape, ShapeReading
+from attncheck.semantics.shape import EXPLICIT_MASK, MASK_TERMS, Shape, ShapeReading
 from attncheck.semantics.spec import CAUSAL, AttentionSpec, Bias, Part
 from attncheck.verdicts import LayerGroup
 
@@ -151,6 +151,7 @@ def _handed(
 ) -> Shape | None:
     """The shape in which the implementation hands over the layers of a group, None where that is not known."""
     spec = group.spec
+    unknown = tuple(term for term in MASK_TERMS if term in spec.unknown)
     if not spec.attends or "kind" in spec.unknown or not spec.num_heads or not spec.head_dim:
         return None
     kv_heads, width_v = spec.num_kv_heads or spec.num_heads, spec.head_dim_v or spec.head_dim
@@ -170,13 +171,14 @@ def _handed(
         num_kv_heads=kv_heads,
         head_dim=spec.head_dim,
         head_dim_v=width_v,
-        window=CAUSAL if spec.unknown & {"direction", "window"} else spec.mask.window,
-        chunk=None if "chunk" in spec.unknown else spec.mask.chunk,
+        window=CAUSAL if unknown else spec.mask.window,
+        chunk=None if unknown else spec.mask.chunk,
         scale=_known(spec, "scale", spec.softmax.scale),
         softcap=_known(spec, "softcap", spec.softmax.softcap),
         sinks="sinks" not in spec.unknown and spec.softmax.sinks,
         alibi="bias" not in spec.unknown and spec.softmax.bias is Bias.ALIBI,
         dtype=dtype,
+        unknown=unknown,
     )
 
 
@@ -210,9 +212,9 @@ def _running(
     plan: Plan,
     table: Mapping[str, tuple[Backend, Api]],
 ) -> dict[str, tuple[str, ...]]:
-    """API -> steps of what can be run here."""
+    """API -> steps of what can be run here. Without knowing its mask nobody could say whether a call is right."""
     steps: dict[str, dict[str, None]] = {}
-    for case in wanted if plan.runs else ():
+    for case in (case for case in wanted if plan.runs and not case.shape.unknown):
         for api in _apis(case.implementation, table):
             if not _lacks(table[api.name][0], api, environment, case.shape, plan.device):
                 mine = steps.setdefault(api.name, {})
@@ -248,6 +250,9 @@ def _of_case(
             case.implementation, case.shape, outcome, Basis.STATIC, reasons=refused, documented=limits
         )
         yield _about(reading, case)
+    elif case.shape.unknown and plan.runs:
+        why = f"not probed: the declared {' and '.join(case.shape.unknown)} is unknown"
+        yield _about(ShapeReading(case.implementation, case.shape, Outcome.NOT_RUN, None, detail=why), case)
 
 
 def _limits(name: str, environment: Environment, case: ShapeCase) -> tuple[Reason, ...]:

@@ -23,6 +23,8 @@ from attncheck.semantics.timing import Bench, BenchCell
 from attncheck.verdicts import Verdict
 
 _INDENT = 2
+#: Stands for the next one where there is none.
+_ALONE = "alone"
 INTERRUPTED = "interrupted: only what had been measured until then stands below"
 
 
@@ -32,7 +34,7 @@ def answer(report: Report) -> list[Text]:
     if bench is None:
         return []
     found = [] if bench.complete else [_marked(SEVERITY[Severity.WARNING], INTERRUPTED)]
-    best = [(table, cells[0]) for table in tables(bench) if table.blocks and (cells := right(table.blocks[-1].cells))]
+    best = [(table, cells) for table in tables(bench) if table.blocks and (cells := right(table.blocks[-1].cells))]
     if not best:
         symbol, _, colour = VERDICT[Verdict.NOT_RUN]
         found.append(_marked((symbol, colour), "no right implementation was timed"))
@@ -49,14 +51,20 @@ def _marked(mark: tuple[str, str], text: str) -> Text:
     return Text(f"{mark[0]} {text}", style=mark[1])
 
 
-def _fastest(best: Sequence[tuple[BenchTable, BenchCell]]) -> str:
-    if len(best) == 1:
-        table, cell = best[0]
-        return f"fastest right one at {words.block(table.blocks[-1])}: {cell.case.subject}, {_pace(cell, table)}"
-    names = Counter(cell.case.subject for _, cell in best).most_common()
-    return "fastest right ones at the longest length: " + ", ".join(
-        f"{name} (in {count} of {plural(len(best), 'table')})" for name, count in names
-    )
+def _fastest(best: Sequence[tuple[BenchTable, Sequence[BenchCell]]]) -> str:
+    """Who is first where there is somebody to be first of, and in how many tables there is nobody else."""
+    met = [(table, cells[0]) for table, cells in best if len(cells) > 1]
+    alone = Counter(cells[0].case.subject for _, cells in best if len(cells) == 1)
+    if len(best) == 1 or len(met) == 1:
+        table, cell = met[0] if met else (best[0][0], best[0][1][0])
+        said = f"fastest right one at {words.block(table.blocks[-1])}: {cell.case.subject}, {_pace(cell, table)}"
+        alone = alone if met else Counter()
+    else:
+        names = Counter(cell.case.subject for _, cell in met).most_common()
+        said = "fastest right ones at the longest length: " if names else "nothing to compare with another: "
+        said += ", ".join(f"{name} (in {count} of {plural(len(met), 'table')})" for name, count in names)
+    left = ", ".join(f"{name} {_ALONE} in {plural(n, 'table')}" for name, n in alone.most_common())
+    return f"{said}{'; ' if met and left else ''}{left}"
 
 
 def _pace(cell: BenchCell, table: BenchTable) -> str:
@@ -117,7 +125,7 @@ def _summary(every: Sequence[BenchTable]) -> list[RenderableType]:
         name = words.title(table.case) + (f", head_dim {table.case.head_dim}" if len(widths) > 1 else "")
         name += f", {table.case.dtype}" if len(dtypes) > 1 else ""
         first = cells[0]
-        follower = f"{cells[1].case.subject} {words.ratio(_by(cells[1], first))}" if len(cells) > 1 else ""
+        follower = f"{cells[1].case.subject} {words.ratio(_by(cells[1], first))}" if len(cells) > 1 else _ALONE
         where = words.length(table.blocks[-1].kv_len)
         grid.add_row(name, where, first.case.subject, words.time(first.median or 0.0), follower)
     return [Text("Fastest at the longest length", style="bold underline"), _inset(grid)]

@@ -95,7 +95,7 @@ def _columns(entry: BenchTable, *, narrow: bool) -> tuple[_Column, ...]:
 
 def _plan(entry: BenchTable, room: int) -> _Plan:
     """Full columns and a bar where they fit; else a shorter spread; else no bar."""
-    name = max(len(cell.case.subject) + 2 * bool(cell.excluded) for cell in entry.cells)
+    name = max(len(words.name(cell)) + 2 * bool(cell.excluded) for cell in entry.cells)
     logarithmic = any(_range(block) > _LINEAR for block in entry.blocks)
     for narrow in (False, True):
         columns = _columns(entry, narrow=narrow)
@@ -137,7 +137,7 @@ def _block(block: Block, bench: Bench, plan: _Plan, style: Style) -> list[Render
     times = [cell.median for cell in block.cells if cell.median]
     for cell in block.cells:
         wrong = SEVERITY[Severity.ERROR][1] if cell.excluded else ""
-        name = Text(f"✗ {cell.case.subject}" if cell.excluded else cell.case.subject, style=wrong or "bold")
+        name = Text(("✗ " if cell.excluded else "") + words.name(cell), style=wrong or "bold")
         bar = [Text(_bar(cell.median or 0.0, times, plan, style), style=wrong)] if plan.bar else []
         grid.add_row(name, *bar, *(Text(column.text(cell), style=wrong) for column in plan.columns))
         if figure := bench.published.get(words.published_at(cell), ""):
@@ -159,7 +159,7 @@ def _bar(value: float, times: Sequence[float], plan: _Plan, style: Style) -> str
 
 
 def _remarks(entry: BenchTable) -> list[RenderableType]:
-    """What has no time and why, growth, first calls, drift."""
+    """What has no time and why, what is no time of a kernel, growth, first calls, drift."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
@@ -175,6 +175,8 @@ def _remarks(entry: BenchTable) -> list[RenderableType]:
         symbol, colour = SEVERITY[Severity.ERROR]
         text = Text.assemble((subject, "bold"), f" at {words.lengths(lengths)}: {slug}; timed all the same, never best")
         grid.add_row(Text(f"{symbol} wrong", style=colour), text)
+    if bound := words.launch_bound(entry):
+        grid.add_row(Text(f"{words.MARK} launch", style="dim"), bound)
     if grown := words.growth(entry):
         grid.add_row(Text("growth", style="dim"), f"{' · '.join(grown)} {words.growth_label(entry)}")
     if calls := words.first_calls(entry):

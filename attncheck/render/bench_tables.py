@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from attncheck.render.wording import first_line
 from attncheck.semantics.convention import Outcome
+from attncheck.semantics.growth import growth
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, Growth
 from attncheck.verdicts import Status
 
@@ -70,7 +71,16 @@ def tables(bench: Bench) -> list[BenchTable]:
         if (cell.case.level, cell.case.subject) in idle:
             continue
         together.setdefault(_key(cell.case), []).append(cell)
-    return [_table(cells, bench) for cells in together.values()]
+    exponents = _exponents(bench)
+    return [_table(cells, exponents) for cells in together.values()]
+
+
+def _exponents(bench: Bench) -> Sequence[Growth]:
+    """Those of the run; of an older one anew where its cells are of several dtypes or bound by their launch."""
+    dtypes = {cell.case.dtype for cell in bench.cells}
+    mixed = len(dtypes) > 1 or any(cell.launch_bound for cell in bench.cells)
+    old = any(not entry.dtype for entry in bench.growth)
+    return growth(bench.cells) if old and mixed else bench.growth
 
 
 def never_ran(bench: Bench) -> dict[tuple[str, str], str]:
@@ -89,7 +99,7 @@ def _key(case: BenchCase) -> Key:
     return (case.level, case.phase, case.backward, case.inputs, case.mask, *sizes, case.dtype, rest)
 
 
-def _table(cells: list[BenchCell], bench: Bench) -> BenchTable:
+def _table(cells: list[BenchCell], exponents: Iterable[Growth]) -> BenchTable:
     case = cells[0].case
     lengths: dict[tuple[int, int, int], list[BenchCell]] = {}
     for cell in cells:
@@ -99,14 +109,15 @@ def _table(cells: list[BenchCell], bench: Bench) -> BenchTable:
         Block(q_len, kv_len, batch, tuple(sorted(timed, key=lambda cell: cell.median or 0.0)))
         for (kv_len, q_len, batch), timed in sorted(lengths.items())
     ]
-    growth = [
+    grown = [
         entry
-        for entry in bench.growth
+        for entry in exponents
         if (entry.level, entry.phase, entry.backward, entry.inputs, entry.mask)
         == (case.level, case.phase, case.backward, case.inputs, case.mask)
         and entry.head_dim in (None, case.head_dim)
+        and entry.dtype in ("", case.dtype)
     ]
-    return BenchTable(case, tuple(blocks), tuple(_without(cells)), tuple(growth))
+    return BenchTable(case, tuple(blocks), tuple(_without(cells)), tuple(grown))
 
 
 def _without(cells: Iterable[BenchCell]) -> list[Without]:

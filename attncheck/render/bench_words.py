@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from attncheck.render.bench_tables import BenchTable, Block, Without, out_of_memory
@@ -19,6 +20,9 @@ GOOD_FIT = 0.99
 PUBLISHED = "Published, without a time at these settings here"
 #: First calls from here on, in seconds, are named one by one: compiling, not launching.
 LONG_CALL = 0.5
+
+#: Behind the name of a call that is bound by its launch.
+MARK = "*"
 
 #: How TFLOP/s are counted, and what the columns of a table are; printed with every bench.
 LEGEND = {
@@ -209,18 +213,44 @@ def bandwidth(rate: float) -> str:
 
 
 def growth(table: BenchTable) -> list[str]:
-    """`flash-attn-2 n^1.02`, one a subject, the slowest growing first; the fit where it is not close to one power."""
+    """`flash-attn-2 n^1.02`, one a subject, the slowest growing first; in brackets the fit where it is not close to one
+    power, and the lengths where they are not those of `growth_label`.
+    """
     ordered = sorted(table.growth, key=lambda entry: entry.exponent)
-    return [
-        f"{entry.subject} n^{entry.exponent:.2f}" + (f" (r² {entry.r2:.2f})" if entry.r2 < GOOD_FIT else "")
-        for entry in ordered
-    ]
+    usual = _fitted(table)
+    words = []
+    for entry in ordered:
+        aside = [f"r² {entry.r2:.2f}"] if entry.r2 < GOOD_FIT else []
+        aside += [f"over {lengths(entry.lengths)}"] if entry.lengths != usual else []
+        words.append(f"{entry.subject} n^{entry.exponent:.2f}" + (f" ({', '.join(aside)})" if aside else ""))
+    return words
 
 
 def growth_label(table: BenchTable) -> str:
-    """`time by length 1k, 4k, 16k`: what the exponents were fitted over."""
-    found = sorted({tokens for entry in table.growth for tokens in entry.lengths})
-    return f"over {lengths(found)}"
+    """`over 1k, 4k, 16k`: what the exponents were fitted over."""
+    return f"over {lengths(_fitted(table))}"
+
+
+def _fitted(table: BenchTable) -> tuple[int, ...]:
+    """The lengths that most exponents of the table were fitted over; of equally many the longest list."""
+    counts = Counter(entry.lengths for entry in table.growth)
+    return max(counts, key=lambda found: (counts[found], len(found)), default=())
+
+
+def name(cell: BenchCell) -> str:
+    """`sdpa [cudnn]`: the subject and, where it chose one by itself, its kernel; `*` behind it as of `launch_bound`."""
+    chosen = f" [{cell.kernel}]" if cell.kernel else ""
+    return f"{cell.case.subject}{chosen}{MARK if cell.launch_bound else ''}"
+
+
+def launch_bound(table: BenchTable) -> str:
+    """`flash-attn-4 at 2k: launching ... `, what `*` behind a name says; "" where no name has one."""
+    found: dict[str, list[int]] = {}
+    for cell in table.cells:
+        if cell.launch_bound:
+            found.setdefault(cell.case.subject, []).append(cell.case.kv_len)
+    who = ", ".join(f"{subject} at {lengths(tokens)}" for subject, tokens in found.items())
+    return f"{who}: launching the call from Python takes as long as the call; left out of growth" if who else ""
 
 
 def first_calls(table: BenchTable) -> list[str]:

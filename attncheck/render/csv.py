@@ -15,7 +15,7 @@ COLUMNS = (
     "head_dim", "head_dim_v", "dtype", "window_left", "window_right", "mask", "softcap", "scale", "visible",
     "outcome", "median", "p20", "p80", "n", "first_call", "peak_memory_bytes", "tflops", "matrix_share", "copy_share",
     "to_eager", "to_best", "drift", "excluded", "detail", "kernel", "device", "chunk", "sinks",
-    "alibi",
+    "alibi", "launch_bound",
 )  # fmt: skip
 #: What makes a spreadsheet take a text for a formula.
 _FORMULA = ("=", "+", "-", "@")

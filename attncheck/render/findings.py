@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from attncheck.findings import Evidence, Finding, Severity
+from attncheck.findings import Finding, Severity
 from attncheck.render.finding_groups import Group, groups
 from attncheck.render.interface import Style
 from attncheck.render.picture import picture
@@ -19,6 +19,7 @@ from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges, scen
 from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.kernel_names import BRIEF, shortened
+from attncheck.semantics.observation import Basis
 
 #: How many errors get a picture: a screenful of them hides what comes after. Of the warnings, the first does where no
 #: error has one.
@@ -85,9 +86,12 @@ def _short(group: Group, drawn: Sequence[Text], report: Report) -> list[Renderab
         parts.append(_indented(against.append(first_line(evidence.effective))))
     if drawn:
         parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
-    texts = dict.fromkeys(advice.text for finding in (lead, *group.findings) for advice in finding.recommendations)
-    fixes = enumerate(list(texts)[:_FIXES])
-    parts += [labelled("or" if number else "fix", Text(text, style="green")) for number, text in fixes]
+    texts = {advice.text: advice.paste for finding in (lead, *group.findings) for advice in finding.recommendations}
+    pasted: list[str] = []
+    for text, paste in list(texts.items())[:_FIXES]:
+        label = "also" if paste and paste in pasted else "or" if pasted else "fix"  # the same, for another place
+        pasted.append(paste)
+        parts.append(labelled(label, Text(text, style="green")))
     return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
 
 
@@ -166,7 +170,7 @@ def _evidence(finding: Finding, *, full: bool) -> Table | None:
     if not full:
         said = finding.headline or finding.message
         rows = [row for row in rows[::2] if not re.search(rf"(?<!\w){re.escape(row[1])}(?!\w)", said)]
-    elif first := first_difference(evidence):
+    elif first := first_difference(finding):
         rows.append(("first", first))
     rows = [(label, text) for label, text in rows if text]
     if not rows:
@@ -184,20 +188,34 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT].rsplit(' ', 1)[0]} [...]"
 
 
-def first_difference(evidence: Evidence) -> str:
-    """`query 8 sees key 0; 136 cells leaked; heads 0, 2 only`; "" where no cell is known."""
+def first_difference(finding: Finding) -> str:
+    """`query 8 sees key 0; 136 cells leaked; heads 0, 2 only`; "" where no cell is known.
+
+    Of a probe that looked at chosen keys: `of the 39 keys probed, over 32 heads: 320 cells leaked`.
+    """
+    evidence = finding.evidence
     words = []
     if evidence.first_difference is not None:
         row, query, key = evidence.first_difference
         verb = "and" if bool(evidence.leaked) == bool(evidence.missed) else "sees" if evidence.leaked else "misses"
         words.append(f"query {query} {verb} key {key}" + (f" in batch row {row}" if row else ""))
-    if evidence.leaked:
-        words.append(f"{evidence.leaked} cells leaked")
-    if evidence.missed:
-        words.append(f"{evidence.missed} cells missed")
+    kinds = ((evidence.leaked, "leaked"), (evidence.missed, "missed"))
+    counts = "; ".join(f"{many} cell{'' if many == 1 else 's'} {what}" for many, what in kinds if many)
+    if counts and (of := _counted_over(finding)) is not None:
+        words.append(of + counts)
     if evidence.heads:
         words.append(f"heads {layer_ranges(evidence.heads)} only")
     return "; ".join(words)
+
+
+def _counted_over(finding: Finding) -> str | None:
+    """What counts of cells are of: "" for the whole mask; None where an older report does not say which keys."""
+    figures = finding.evidence.figures
+    keys, heads = figures.get("keys_probed"), figures.get("heads_probed")
+    if keys is not None:
+        return f"of the {keys} keys probed, over {heads} head{'' if heads == 1 else 's'}: "
+    # Older reports name the queries beside counts of cells of chosen keys, and not how many keys those were.
+    return None if finding.basis is Basis.MEASURED and "queries" in figures else ""
 
 
 def _picture(finding: Finding, style: Style) -> list[Text]:

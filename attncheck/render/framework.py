@@ -73,7 +73,8 @@ def verdict(report: Report, found: FrameworkSection) -> tuple[Verdict, str]:
             return Verdict.NOT_RUN, "" if found.kind is Kind.FAILS else "not measured by this command"
         wrong = any(f.severity is Severity.ERROR and f.basis is Basis.MEASURED for f in report.findings)
         return Verdict.MISMATCH if wrong else Verdict.OK, "measured by a micro-run: see the findings"
-    cells = [cell for cell in report.matrix if cell.implementation == name]
+    # What was forced beside the kernel that runs says nothing of this run.
+    cells = [cell for cell in report.matrix if cell.implementation == name and not cell.kernel]
     judged = [cell for cell in cells if cell.verdict in (Verdict.OK, Verdict.MISMATCH)]
     if "/" in name:
         return Verdict.NOT_RUN, "not measured: attncheck downloads no kernels from the hub"
@@ -84,18 +85,24 @@ def verdict(report: Report, found: FrameworkSection) -> tuple[Verdict, str]:
     if errors:
         where = dict.fromkeys(f"{f.slug} in {f.scenario}" if f.scenario else f.slug for f in errors)
         return Verdict.MISMATCH, f"wrong: {', '.join(where)} ({_strongest({f.basis for f in errors})})"
-    warned = dict.fromkeys(
-        f"{finding.slug} in {finding.scenario}"
+    mismatched = {cell.scenario for cell in judged if cell.verdict is Verdict.MISMATCH}
+    right = len({cell.scenario for cell in judged} - mismatched)
+    told = f"right in {right} scenario{'' if right == 1 else 's'}"
+    if not right:
+        told = f"no error in {', '.join(dict.fromkeys(cell.scenario for cell in judged))}"
+    return Verdict.OK, f"{told} ({_strongest({cell.basis for cell in judged})}){_mind(report, name)}"
+
+
+def _mind(report: Report, name: str) -> str:
+    """The warnings about what runs; weaker, those about a kernel that runs only where it is picked."""
+    warned = [
+        (finding.kernel, f"{finding.slug} in {finding.scenario}")
         for finding in report.findings
         if finding.implementation == name and finding.severity is Severity.WARNING and finding.scenario
-    )
-    mind = f"; mind {', '.join(warned)}" if warned else ""
-    mismatched = {cell.scenario for cell in judged if cell.verdict is Verdict.MISMATCH}
-    seen = len({cell.scenario for cell in judged} - mismatched)
-    return (
-        Verdict.OK,
-        f"right in {seen} scenario{'' if seen == 1 else 's'} ({_strongest({cell.basis for cell in judged})}){mind}",
-    )
+    ]
+    mind = ", ".join(dict.fromkeys(text for kernel, text in warned if not kernel))
+    others = ", ".join(dict.fromkeys(f"{kernel} ({text})" for kernel, text in warned if kernel))
+    return (f"; mind {mind}" if mind else "") + (f"; wrong where it is picked: {others}" if others else "")
 
 
 def _strongest(bases: set[Basis | None]) -> str:

@@ -52,7 +52,7 @@ def _table(entry: BenchTable, measured: Bench, title: str, *, with_shape: bool) 
     rows = []
     last = ""
     for length, cell, texts in found:
-        name = join([code(cell.case.subject), coloured(f" ✗ {cell.excluded}", "bold red") if cell.excluded else ""])
+        name = join([code(said.name(cell)), coloured(f" ✗ {cell.excluded}", "bold red") if cell.excluded else ""])
         rows.append((length if length != last else "", name, *texts))
         last = length
     numeric = tuple(number for number, heading in enumerate(headings, 2) if heading != "published")
@@ -63,6 +63,8 @@ def _table(entry: BenchTable, measured: Bench, title: str, *, with_shape: bool) 
         remarks.append(
             join([coloured(f"{symbol} {word}", colour), " ", code(silent.subject), f": {said.why(silent, entry)}"])
         )
+    if bound := said.launch_bound(entry):
+        remarks.append(join([f"{said.MARK} {bound}"]))
     if grown := said.growth(entry):
         remarks.append(join([f"growth: {' · '.join(grown)} {said.growth_label(entry)}"]))
     if calls := said.first_calls(entry):

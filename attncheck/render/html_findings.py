@@ -116,7 +116,7 @@ def _evidence(finding: Finding) -> Html:
         ("declared", evidence.declared),
         ("requested", evidence.requested),
         ("effective", evidence.effective),
-        ("first difference", first_difference(evidence)),
+        ("first difference", first_difference(finding)),
     ]
     shown = facts((name, clipped(value)) for name, value in rows if value)
     figures = facts((name, clipped(_figure(value), _LONGEST_FIGURE)) for name, value in evidence.figures.items())

@@ -41,6 +41,7 @@ def _cell(cell: BenchCell) -> wire.BenchCellEntry:
         "excluded": cell.excluded,
         "detail": cell.detail,
         "kernel": cell.kernel,
+        "launch_bound": cell.launch_bound,
     }
 
 
@@ -82,6 +83,7 @@ def _growth(growth: Growth) -> wire.GrowthEntry:
         "r2": finite(growth.r2),
         "lengths": list(growth.lengths),
         "head_dim": growth.head_dim,
+        "dtype": growth.dtype,
     }
 
 

@@ -56,6 +56,7 @@ def _sizes(shape: Shape) -> wire.ShapeSizes:
         "sinks": shape.sinks,
         "alibi": shape.alibi,
         "dtype": shape.dtype,
+        "unknown": list(shape.unknown),
     }
 
 

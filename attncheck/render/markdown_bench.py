@@ -38,13 +38,15 @@ def _table(entry: BenchTable, measured: Bench, title: str) -> str:
     headings, found = bench_figures.columns(entry, measured)
     rows = []
     for length, cell, texts in found:
-        name = code(cell.case.subject) + (f" ✗ {text(cell.excluded)}" if cell.excluded else "")
+        name = code(bench_words.name(cell)) + (f" ✗ {text(cell.excluded)}" if cell.excluded else "")
         rows.append((text(length), name, *map(text, texts)))
     grid = table(("length", "implementation", *headings), rows)
     remarks = []
     for silent in entry.without:
         symbol, word, _ = bench_words.verdict(silent)
         remarks.append(f"{symbol} {text(word)} {code(silent.subject)}: {text(bench_words.why(silent, entry))}")
+    if bound := bench_words.launch_bound(entry):
+        remarks.append(text(f"{bench_words.MARK} {bound}"))
     if grown := bench_words.growth(entry):
         remarks.append(f"growth: {text(' · '.join(grown))} {text(bench_words.growth_label(entry))}")
     if calls := bench_words.first_calls(entry):

@@ -67,7 +67,7 @@ def _evidence(finding: Finding) -> str:
         ("declared", evidence.declared),
         ("requested", evidence.requested),
         ("effective", evidence.effective),
-        ("first difference", first_difference(evidence)),
+        ("first difference", first_difference(finding)),
         *((name, str(value)) for name, value in evidence.figures.items()),
     ]
     return table(("evidence", ""), [(text(name), code(value)) for name, value in rows if value])

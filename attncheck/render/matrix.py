@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from attncheck.findings import Severity
+from attncheck.frameworks.section import Kind
 from attncheck.render import fit
 from attncheck.render.symbols import PREDICTED, SEVERITY, STATIC, STATUS, VERDICT
+from attncheck.render.verdict import refused_at_true_sizes
 from attncheck.render.wording import BASIS_WORDS, first_line, scenario_words
 from attncheck.report import Report
 from attncheck.semantics.observation import Basis
@@ -18,6 +20,7 @@ from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Verdict
 
 #: Worst first: what a table cell says when its variants, parts and layers disagree.
 _ORDER = (Verdict.MISMATCH, Verdict.ERROR, Verdict.UNKNOWN, Verdict.NOT_RUN, Verdict.OK, Verdict.NOT_APPLICABLE)
+_WRONG = (Verdict.MISMATCH, Verdict.ERROR)
 _GAP = 2
 #: Slug of the finding that stands for an implementation which broke.
 BROKEN = "backend-unusable"
@@ -144,13 +147,26 @@ def _places(places: dict[str, list[str]], core: Sequence[str]) -> str:
 
 def _column(report: Report, entry: Implementation, scenarios: Sequence[str]) -> Column:
     detail = STATUS[entry.status][1] if entry.basis is None else BASIS_WORDS[entry.basis]
-    detail += ", default" if entry.default else ""
+    detail += ", tiny only" if entry.name in refused_at_true_sizes(report) else ", default" if entry.default else ""
     return Column((entry.name,), detail, tuple(cell_text(report, entry.name, scenario) for scenario in scenarios))
 
 
 def cell_text(report: Report, implementation: str, scenario: str) -> Text:
-    """The one text of all cells of an implementation in a scenario. Nothing that did not run counts as ok."""
+    """The one text of all cells of an implementation in a scenario. Nothing that did not run counts as ok.
+
+    Of a framework that calls kernels itself the one that it selects decides; the others follow where it is right.
+    """
     cells = [cell for cell in report.matrix if (cell.implementation, cell.scenario) == (implementation, scenario)]
+    if report.framework is None or (report.framework.name, report.framework.kind) != (implementation, Kind.OWN):
+        return _cell_text(report, cells, implementation, scenario)
+    text = _cell_text(report, [cell for cell in cells if not cell.kernel], implementation, scenario)
+    bad = dict.fromkeys(cell.kernel for cell in cells if cell.kernel and cell.verdict in _WRONG)
+    if bad and not any(cell.verdict in _WRONG for cell in cells if not cell.kernel):
+        text.append(f", but not {', '.join(bad)}", style="dim")
+    return text
+
+
+def _cell_text(report: Report, cells: Sequence[Cell], implementation: str, scenario: str) -> Text:
     if not cells:
         symbol, word, colour = VERDICT[Verdict.NOT_RUN]
         return Text(f"{symbol} {word}", style=colour)

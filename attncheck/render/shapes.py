@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -9,13 +12,14 @@ from rich.text import Text
 
 from attncheck.checks.shape_results import words, wrong
 from attncheck.findings import Severity
-from attncheck.render.symbols import SEVERITY, STATUS
+from attncheck.render.symbols import SEVERITY, STATUS, VERDICT
 from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges
 from attncheck.report import Report
+from attncheck.semantics import describe
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.shape import EXPLICIT_MASK, Shape, ShapeReading
+from attncheck.semantics.shape import EXPLICIT_MASK, MASK_TERMS, REPEATED, Shape, ShapeReading
 from attncheck.semantics.spec import Part
-from attncheck.verdicts import Status
+from attncheck.verdicts import Status, Verdict
 
 _STATUS = {
     Outcome.READ: Status.OK,
@@ -44,14 +48,30 @@ def sections(report: Report) -> list[RenderableType]:
 def blocks(report: Report) -> list[tuple[str, list[ShapeReading]]]:
     """(layers and sizes in words, the readings of that shape) in the report's order."""
     together: dict[tuple[Shape, Part | None, tuple[int, ...]], list[ShapeReading]] = {}
-    for reading in report.shapes:
+    for reading in (_judged(reading, report) for reading in report.shapes):
         together.setdefault((reading.shape, reading.part, reading.layers), []).append(reading)
     several = len({reading.part for reading in report.shapes}) > 1
     found = []
     for (shape, part, layers), same in together.items():
         where = f"{part.value} " if several and part is not None else ""
-        found.append((f"{where}layer{'s' if len(layers) > 1 else ''} {layer_ranges(layers)}: {words(shape)}", same))
+        title = f"{where}layer{'s' if len(layers) > 1 else ''} {layer_ranges(layers)}: {words(shape)}"
+        found.append((title, [_picked(reading, same) for reading in same]))
     return found
+
+
+def _judged(reading: ShapeReading, report: Report) -> ShapeReading:
+    """Older reports have readings under a causal mask of layers whose mask nobody knows: those say nothing of it."""
+    groups = report.model.groups if report.model is not None else ()
+    specs = [group.spec for group in groups if group.part is reading.part and set(group.layers) & set(reading.layers)]
+    unknown = tuple(term for term in MASK_TERMS if any(term in spec.unknown for spec in specs))
+    return replace(reading, shape=replace(reading.shape, unknown=unknown)) if unknown else reading
+
+
+def _picked(reading: ShapeReading, same: Sequence[ShapeReading]) -> ShapeReading:
+    """Older reports say of grouped heads beside a mask what torch would pick for them: transformers repeats them."""
+    others = [other for other in same if other.picked and other.variant == reading.variant]
+    repeated = any(REPEATED in other.detail for other in others)
+    return replace(reading, picked=False) if repeated and REPEATED not in reading.detail else reading
 
 
 def name(reading: ShapeReading) -> str:
@@ -61,6 +81,8 @@ def name(reading: ShapeReading) -> str:
 
 def verdict(reading: ShapeReading) -> tuple[str, str, str]:
     """Symbol, word and colour."""
+    if reading.shape.unknown and reading.outcome is Outcome.READ:
+        return VERDICT[Verdict.UNKNOWN]
     if next(wrong(reading, training=True), None) is not None:
         symbol, colour = SEVERITY[Severity.ERROR]
         return symbol, "wrong", colour
@@ -70,6 +92,9 @@ def verdict(reading: ShapeReading) -> tuple[str, str, str]:
 def details(reading: ShapeReading) -> str:
     """What a line says beside the verdict."""
     basis = BASIS_WORDS[reading.basis]
+    if (unknown := reading.shape.unknown) and reading.outcome is Outcome.READ:
+        probed = describe.band(reading.shape.window.left, reading.shape.window.right)
+        return f"{basis}: takes the sizes, but under {probed}: the declared {' and '.join(unknown)} is unknown"
     if (fault := next(wrong(reading, training=True), None)) is not None:
         return f"{basis}: {first_line(fault.headline)}"
     if reading.outcome is not Outcome.READ:

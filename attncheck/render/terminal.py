@@ -173,6 +173,8 @@ def _summary(report: Report) -> Text:
         text.append(plural(count, severity.value), style=SEVERITY[severity][1] if count else "dim")
     text.append(f" · {_end(report)}")
     if report.matrix:
+        from attncheck.render import verdict
+
         judged = [cell for cell in report.matrix if cell.reason != IS_REFERENCE]
         tally = [
             (sum(cell.verdict is Verdict.OK for cell in judged), "right"),
@@ -182,6 +184,8 @@ def _summary(report: Report) -> Text:
         ]
         words = ", ".join(f"{count} {word}" for count, word in tally if count)
         text.append(f"\n{plural(sum(count for count, _ in tally), 'reading')}: {words}", style="dim")
+        if too_large := verdict.refused_at_true_sizes(report):
+            text.append(f"; {', '.join(too_large)} {verdict.TOO_LARGE}", style="dim")
     if report.findings:
         slug = min(report.findings, key=lambda finding: -finding.severity.rank).slug
         text.append(f"\nmore: attncheck explain {slug}", style="dim")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from attncheck.checks.shapes import SHAPE_UNSUPPORTED
 from attncheck.findings import Severity
 from attncheck.render.finding_groups import groups
-from attncheck.render.symbols import SEVERITY, VERDICT
+from attncheck.render.symbols import SEVERITY, STATUS, VERDICT
 from attncheck.render.wording import BASIS_WORDS, plural
 from attncheck.report import Report
 from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Status, Verdict
@@ -21,6 +22,8 @@ _WRONG, _BROKE, _SILENT, _PARTLY, _RIGHT = (
     "right as far as it could be read",
     "right",
 )
+#: Of an implementation that ran on the tiny model alone.
+TOO_LARGE = "refused at the model's true sizes"
 _VERDICTS = {
     _WRONG: Verdict.MISMATCH,
     _BROKE: Verdict.ERROR,
@@ -50,6 +53,14 @@ def lines(report: Report) -> list[Text]:
     found += [_line(report, names, ", ".join(names)) for names in together.values()]
     clean = not report.findings and not any(cell.verdict is Verdict.OK for cell in report.matrix)
     return found if clean else [*found, counts(report)]  # "no findings" would read as praise where nothing was judged
+
+
+def refused_at_true_sizes(report: Report) -> list[str]:
+    """Implementations that do well on the tiny model, but not on the real one: no kernel of theirs takes its sizes."""
+    slug = SHAPE_UNSUPPORTED.slug
+    sized = {f.implementation for f in report.findings if f.slug == slug and f.severity is Severity.ERROR}
+    rejected = [entry.name for entry in report.implementations if entry.status is Status.REJECTED]
+    return [name for name in rejected if name in sized]
 
 
 def counts(report: Report) -> Text:
@@ -91,6 +102,7 @@ def _answer(report: Report, scenarios: Sequence[str]) -> tuple[str, Text]:
     silent = [entry for entry in report.implementations if entry.status is Status.NOT_RUN and entry.basis is None]
     entries = [entry for entry in report.implementations if entry.status is not Status.REJECTED and entry not in silent]
     refused = [entry.name for entry in report.implementations if entry.status is Status.REJECTED]
+    too_large = refused_at_true_sizes(report)
     states: dict[tuple[str, str], list[Implementation]] = {}
     for entry in entries:
         states.setdefault(_state(report, entry.name, scenarios), []).append(entry)
@@ -104,7 +116,9 @@ def _answer(report: Report, scenarios: Sequence[str]) -> tuple[str, Text]:
             who = f"{'both' if len(entries) == 2 else f'all {len(entries)}'} implementations"
         sentence.append("; " if sentence else "")
         sentence.append(f"{who} {state}{detail}{_bases(state, having)}", style=VERDICT[_VERDICTS[state]][2])
-    sentence.append(f"; {', '.join(refused)} rejected" if refused else "")
+    others = [name for name in refused if name not in too_large]
+    sentence.append(f"; {', '.join(others)} rejected" if others else "")
+    sentence.append(f"; {', '.join(too_large)} {TOO_LARGE}" if too_large else "", style=STATUS[Status.REJECTED][2])
     return ordered[0][0][0], sentence
 
 

@@ -56,6 +56,7 @@ class BenchCellEntry(TypedDict):
     excluded: str
     detail: str
     kernel: str
+    launch_bound: bool
 
 
 class GrowthEntry(TypedDict):
@@ -71,6 +72,7 @@ class GrowthEntry(TypedDict):
     r2: float | None
     lengths: list[int]
     head_dim: int | None
+    dtype: str
 
 
 class RatesEntry(TypedDict):

@@ -6,7 +6,10 @@ from typing import TypedDict
 
 
 class ShapeSizes(TypedDict):
-    """One attention call. window: [left, right], inclusive token distances, null = unbounded. scale: null = usual."""
+    """One attention call. window: [left, right], inclusive token distances, null = unbounded. scale: null = usual.
+
+    unknown: "direction", "window", "chunk" where nobody knows them; window and chunk then mean nothing.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -19,6 +22,7 @@ class ShapeSizes(TypedDict):
     sinks: bool
     alibi: bool
     dtype: str
+    unknown: list[str]
 
 
 class WrongCellsEntry(TypedDict):

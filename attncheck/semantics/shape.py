@@ -10,6 +10,10 @@ from attncheck.semantics.spec import CAUSAL, AttentionSpec, Bias, Part, Window
 
 #: Variant of a reading at a length with seq % 128 == 64 under an explicit mask tensor (pytorch#196678).
 EXPLICIT_MASK = "explicit mask"
+#: Said of a call that takes no grouped heads beside a mask, and was made as transformers makes it.
+REPEATED = "kv heads repeated, as transformers does beside a mask"
+#: What has to be known of a layer before its mask can be asked for.
+MASK_TERMS = ("direction", "window", "chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class Shape:
 
     head_dim: q/k width, head_dim_v: value width. window: inclusive distances. chunk: tokens a chunk, None for none.
     scale: factor on q.k, None = 1/sqrt(head_dim). softcap: None for none. sinks, alibi: declared or not. dtype: torch's
-    short name.
+    short name. unknown: those of `MASK_TERMS` that nobody knows; window and chunk then mean nothing.
     """
 
     num_heads: int
@@ -32,6 +36,7 @@ class Shape:
     sinks: bool = False
     alibi: bool = False
     dtype: str = "bfloat16"
+    unknown: tuple[str, ...] = ()
 
     @property
     def reach(self) -> int:
@@ -49,6 +54,7 @@ class Shape:
             f"t{self.softcap:g}" if self.softcap is not None else "",
             "s" if self.sinks else "",
             "a" if self.alibi else "",
+            "".join(("u", *(term[0] for term in self.unknown))) if self.unknown else "",
         )
         heads = f"{self.num_heads}/{self.num_kv_heads}x{self.head_dim}/{self.head_dim_v}"
         return "-".join(filter(None, (heads, f"w{sides}", *terms, self.dtype)))
@@ -76,12 +82,14 @@ def declared_shape(spec: AttentionSpec, dtype: str) -> Shape | None:
 
 @dataclass(frozen=True, slots=True)
 class WrongCells:
-    """The cells (query, key) that were seen wrongly, among all queries and the chosen keys, over all heads.
+    """The cells (query, key) that were seen wrongly, among all queries and the keys that were looked at.
 
-    first: (query, key) of the first one. heads: query heads concerned. ahead, behind: cells seen although they are
-    hidden, after and before the query. missed: cells not seen although they are declared. ahead_distances and the like:
-    the smallest and largest distance |query - key| among them, None where there are none. all_behind: every key that is
-    hidden for being too old was seen. nothing: no cell was seen at all (an output of zeros).
+    keys, over: how many keys those are, and over how many query heads the counts are summed; 0 and 1 where they are of
+    one head's whole mask. first: (query, key) of the first one. heads: query heads concerned. ahead, behind: cells seen
+    although they are hidden, after and before the query. missed: cells not seen although they are declared.
+    ahead_distances and the like: the smallest and largest distance |query - key| among them, None where there are none.
+    all_behind: every key that is hidden for being too old was seen. nothing: no cell was seen at all (an output of
+    zeros).
     """
 
     first: tuple[int, int]
@@ -94,6 +102,13 @@ class WrongCells:
     missed_distances: tuple[int, int] | None = None
     all_behind: bool = False
     nothing: bool = False
+    keys: int = 0
+    over: int = 1
+
+    @property
+    def looked_at(self) -> dict[str, float | int | str]:
+        """Figures for `Evidence` that say what the counts are of; empty where they are of the whole mask."""
+        return {"keys_probed": self.keys, "heads_probed": self.over} if self.keys else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from attncheck.semantics.convention import Outcome
 from attncheck.semantics.shape import Shape
 from attncheck.semantics.spec import FULL, Window
 
+#: Said of a call whose launch takes as long as the call itself.
+LAUNCH_BOUND = "bound by launching the call, not by its kernel"
+
 
 @dataclass(frozen=True, slots=True)
 class BenchCase:
@@ -79,7 +82,8 @@ class BenchCell:
     the inputs. tflops: `flops` by the median. matrix_share: of the device's own measured matrix rate. copy_share: of
     its measured copy bandwidth (decode). to_eager, to_best: ratio of medians (>1: slower than that). drift: last
     against first decile of the repetitions, minus one. excluded: slug of the error finding that makes its speed
-    meaningless. detail: refusal, crash or remark. kernel: launched kernel.
+    meaningless. detail: refusal, crash or remark. kernel: launched kernel. launch_bound: launching the call from Python
+    takes as long as the call, so its time says nothing of the kernel.
     """
 
     case: BenchCase
@@ -99,13 +103,14 @@ class BenchCell:
     excluded: str = ""
     detail: str = ""
     kernel: str = ""
+    launch_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
     """How the median grows with length: exponent of a least-squares fit in log-log, over `lengths`; r2 of the fit.
 
-    head_dim: of the cases, None where the run has one head_dim only.
+    head_dim: of the cases, None where the run has one head_dim only. dtype: of the cases.
     """
 
     level: str
@@ -118,6 +123,7 @@ class Growth:
     r2: float
     lengths: tuple[int, ...]
     head_dim: int | None = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)

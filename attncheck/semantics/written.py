@@ -27,7 +27,8 @@ class WrittenCall:
     they mean by the documentation, or by what is known of the version; None where no key is seen. alignment: of the
     diagonal with fewer queries than keys. known: the defect of that release in one sentence, "" without one. selected:
     the framework picks this kernel here. refused: why it would not serve the call. terms: slugs of the softmax terms
-    that the arguments ask for otherwise than declared.
+    that the arguments ask for otherwise than declared. off: the environment variable, with its value, that keeps the
+    kernel from being picked, or that would; "" for none. switched_off: it is set.
     """
 
     scenario: str
@@ -41,6 +42,8 @@ class WrittenCall:
     selected: bool = False
     refused: tuple[Reason, ...] = ()
     terms: tuple[str, ...] = ()
+    off: str = ""
+    switched_off: bool = False
 
     @property
     def key(self) -> str:
@@ -54,13 +57,15 @@ class Suggested:
     """What to write for some layers so that they get what they declare. paste: in the framework's words.
 
     calls: the same under each kernel, to be tried; switch: an environment variable that helps, "" for none. upgrade: a
-    requirement of a release without the defect, "" for none.
+    requirement of a release without the defect, "" for none. longest: tokens of the longest sequence for which it means
+    what the layers declare, None for any.
     """
 
     paste: str
     calls: tuple[WrittenCall, ...] = ()
     switch: str = ""
     upgrade: str = ""
+    longest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ class CallReading:
 class OwnCalls:
     """A framework that calls kernels itself. framework: as in settings; named: with its version, for sentences.
 
-    typed: the options of the command line that name it. real: what the framework itself said that it selects
+    typed: the options of the command line that name it. before: the environment variables that decide what it runs, as
+    typed in front of a command ("NVTE_FUSED_ATTN=0"). real: what the framework itself said that it selects
     ("FusedAttention (sub-backend 1)"), "" where nobody asked it.
     """
 
@@ -107,6 +113,7 @@ class OwnCalls:
     groups: tuple[LayerCalls, ...] = ()
     readings: tuple[CallReading, ...] = ()
     real: str = ""
+    before: str = ""
 
     def group(self, reading: CallReading) -> LayerCalls:
         """The layers of a reading, with what is suggested for them."""

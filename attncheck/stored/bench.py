@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.timing import Bench, BenchCase, BenchCell, DeviceRates
+from attncheck.semantics.timing import LAUNCH_BOUND, Bench, BenchCase, BenchCell, DeviceRates
 from attncheck.semantics.timing_changes import FEWEST, BenchChange, BenchChanges
 from attncheck.stored.decoding import Decoder, Fault, Special
 
@@ -20,8 +20,9 @@ def case(read: Decoder, found: Any, where: str) -> BenchCase:
 
 
 def cell(read: Decoder, found: Any, where: str) -> BenchCell:
-    """Memory says its unit."""
+    """Memory says its unit. Before `launch_bound` was a key of its own it stood in the remarks."""
     entry = read.entries(found, where)
+    entry = {"launch_bound": LAUNCH_BOUND in str(entry.get("detail", "")), **entry}
     memory = read.of(int | None, entry, "peak_memory_bytes", where)
     seen = read.record(BenchCell, entry, where, peak_memory=memory)
     for name in ("median", "p20", "p80"):

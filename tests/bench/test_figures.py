@@ -1,4 +1,4 @@
-"""Ratios, shares and growth from medians that are given, not measured."""
+"""Ratios and shares from medians that are given, not measured."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import pytest
 
 from attncheck.bench import figures
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.spec import CAUSAL, Window
+from attncheck.semantics.spec import CAUSAL
 from attncheck.semantics.timing import BenchCase, BenchCell, DeviceRates
 from attncheck.semantics.workload import cells, traffic
 
 CASE = BenchCase("kernel", "eager", "prefill", False, "plain", 1, 64, 64, 4, 2, 32, 32, "bfloat16", CAUSAL, "causal")
-LENGTHS = (1024, 2048, 4096, 8192)
 
 
 def cell(subject: str, median: float | None, length: int = 64, **changes: object) -> BenchCell:
@@ -53,42 +52,3 @@ def test_shares_of_the_device() -> None:
     assert share == pytest.approx(traffic(decode.case) / 1e-3 / 1e9)
     assert figures.with_shares(decode, None) is decode
     assert figures.with_shares(cell("flash", None), rates).matrix_share is None
-
-
-def test_growth_of_full_and_windowed_calls() -> None:
-    window = {"window": Window(255, 0), "mask": "window 256"}
-    given = [
-        *(cell("through-a-mask", 1e-9 * n**2, n, **window) for n in LENGTHS),
-        *(cell("in-the-kernel", 1e-6 * n, n, **window) for n in LENGTHS),
-        *(cell("short", 1e-6 * n, n) for n in LENGTHS[:2]),
-        *(replace(cell("wrong", 1e-6 * n, n), excluded="nan-rows") for n in LENGTHS),
-    ]
-    found = {entry.subject: entry for entry in figures.growth(given)}
-    assert set(found) == {"through-a-mask", "in-the-kernel"}
-    assert found["through-a-mask"].exponent == pytest.approx(2.0)
-    assert found["in-the-kernel"].exponent == pytest.approx(1.0)
-    assert found["in-the-kernel"].r2 == pytest.approx(1.0)
-    assert found["in-the-kernel"].lengths == LENGTHS
-
-
-def test_lengths_that_the_window_hardly_cuts_do_not_count() -> None:
-    window = {"window": Window(1023, 0), "mask": "window 1024"}
-    (found,) = figures.growth(cell("flash", 1e-6 * n, n, **window) for n in (512, 1024, *LENGTHS[1:]))
-    assert found.lengths == LENGTHS[1:]
-
-
-def test_constant_tokens_grow_as_single_sequences_do() -> None:
-    rows = [replace(cell("flash", 1e-9 * n**2 * (8192 // n), n, batch=8192 // n)) for n in LENGTHS]
-    (found,) = figures.growth(rows)
-    assert found.exponent == pytest.approx(2.0)
-
-
-def test_head_dims_have_growths_of_their_own() -> None:
-    given = [cell("flash", 1e-9 * n**2, n, head_dim=width, head_dim_v=width) for n in LENGTHS for width in (64, 128)]
-    assert [entry.head_dim for entry in figures.growth(given)] == [64, 128]
-
-
-def test_noise_shows_in_r2() -> None:
-    exponent, r2 = figures.fit((1, 2, 4, 8), (1.0, 3.0, 2.0, 9.0))
-    assert 0.5 < exponent < 1.5
-    assert r2 < 0.9

@@ -174,3 +174,10 @@ def test_a_cpu_does_not_try_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -
     assert memory.too_large(replace(case, q_len=512, kv_len=512), "cpu") == ""
     monkeypatch.setattr(memory, "available", lambda: None)
     assert memory.too_large(case, "cpu") == ""
+
+
+def test_switching_flash_off_is_timed_beside_what_torch_takes_then_and_never_advises_flash() -> None:
+    preset = PRESETS["llava-no-flash"]
+    assert {"sdpa", "sdpa-cudnn"} <= set(preset.subjects)
+    assert preset.switched_off == ("flash",)
+    assert not any(other.switched_off for name, other in PRESETS.items() if name != "llava-no-flash")

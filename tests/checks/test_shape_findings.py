@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,16 +16,19 @@ from attncheck.checks.shape_results import mask_slug
 from attncheck.checks.shapes import VARIANT
 from attncheck.findings import Finding, Severity
 from attncheck.render import interface
+from attncheck.render import shapes as shape_pages
 from attncheck.render.json import schema
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, Reason
-from attncheck.semantics.shape import EXPLICIT_MASK, Errors, Shape, ShapeReading, WrongCells
+from attncheck.semantics.shape import EXPLICIT_MASK, REPEATED, Errors, Shape, ShapeReading, WrongCells
 from attncheck.semantics.spec import Part, Window
+from attncheck.stored.report import read
 from attncheck.verdicts import Status
 from tests import runs, sample_reports
 from tests.runs import layer, model
 
 TINY = model(layer(7))
+RECORDED = Path(__file__).parents[1] / "gpu" / "recorded"
 SIZES = Shape(8, 4, 512, 512, Window(4095, 0))
 FLASH = "flash_attention_2"
 RIGHT = ShapeReading(
@@ -245,3 +249,50 @@ def test_the_json_report_obeys_the_schema() -> None:
     assert set(first) == set(schema()["$defs"]["shape_reading"]["properties"])
     assert first["shape"]["window"] == [4095, 0]
     assert (first["mask_ok"], wired["shapes"][1]["mask_ok"]) == (True, None)
+
+
+def test_the_advice_for_the_math_kernel_is_what_was_measured_to_be_usable() -> None:
+    refusing = [replace(reading, outcome=Outcome.REFUSED, reasons=LIMIT) for reading in FUSED]
+
+    def advice(*more: ShapeReading) -> str:
+        given = findings(MATH, *refusing, *more, REFUSED, default="eager")  # flash attention refuses, too
+        (found,) = (finding for finding in given if finding.kernel == "sdpa-math")
+        (said,) = found.recommendations
+        return said.text
+
+    assert advice() == "nothing that was looked at here was found to take these sizes"
+    beside = replace(FUSED[1], variant=EXPLICIT_MASK, kv_len=704, detail=f"{REPEATED}; grouped they are refused")
+    assert advice(beside) == (
+        "hand over the mask as a tensor (4D attention_mask): sdpa-efficient takes these sizes then, measured right at "
+        f"704 tokens, {REPEATED}"
+    )
+    for useless in (replace(beside, wrong=WRONG), replace(beside, backward=Outcome.REFUSED)):
+        assert advice(useless) == advice()
+
+
+def test_the_top_and_the_end_of_the_page_name_who_is_refused_at_the_true_sizes() -> None:
+    report = read(str(RECORDED / "gemma3_head_dim_512.json"))
+    page = interface.render(report, "terminal", interface.Style(width=100))
+    top, end = page.split("options")[0], page.splitlines()[-2]
+    for said in (" ".join(top.split()), end):
+        assert "flash_attention_2 refused at the model's true sizes" in said
+    assert "measured, tiny only" in page
+    assert "true sizes" not in interface.render(sample_reports.healthy_report(), "terminal")
+
+
+def test_only_the_kernel_that_torch_takes_beside_a_mask_is_called_so() -> None:
+    report = read(str(RECORDED / "gemma3_head_dim_512.json"))
+    for _, same in shape_pages.blocks(report):
+        for variant in ("", EXPLICIT_MASK):
+            assert sum(bool(reading.picked) for reading in same if reading.variant == variant) == 1
+
+
+def test_layers_whose_mask_nobody_knows_are_not_shown_as_right() -> None:
+    report = read(str(RECORDED / "gemma2.json"))
+    (first, unknown), (second, known) = shape_pages.blocks(report)
+    assert "window unknown" in first
+    assert "every key" in second
+    took = [reading for reading in unknown if reading.outcome is Outcome.READ]
+    assert {shape_pages.verdict(reading)[1] for reading in took} == {"unknown"}
+    assert all("the declared window is unknown" in shape_pages.details(reading) for reading in took)
+    assert "ok" in {shape_pages.verdict(reading)[1] for reading in known}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from attncheck.bench import figures
 from attncheck.checks.shape_results import wrong
 from attncheck.checks.speed import slow_paths, wrong_kernel
 from attncheck.findings import Finding, Recommendation, Setting, Severity
 from attncheck.semantics.convention import Outcome
+from attncheck.semantics.growth import growth
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.shape import Shape, ShapeReading, WrongCells
 from attncheck.semantics.spec import CAUSAL, FULL, Window
@@ -54,7 +54,7 @@ def settings(subject: str) -> Recommendation:
 
 
 def findings(given: Sequence[BenchCell]) -> list[Finding]:
-    bench = Bench(tuple(given), figures.growth(given))
+    bench = Bench(tuple(given), growth(given))
     return list(slow_paths(bench, "attncheck bench mistral", settings))
 
 
@@ -155,3 +155,31 @@ def test_a_wrong_kernel_is_an_error() -> None:
     assert (found.slug, found.severity, found.kernel) == ("window-off-by-one", Severity.ERROR, "bad")
     assert "not timed" in found.message
     assert found.reproduction == "attncheck bench --level kernel --impl bad"
+
+
+def test_the_advice_says_for_which_pass_it_was_measured() -> None:
+    given = [
+        cell(subject, time, backward=backward)
+        for backward in (False, True)
+        for subject, time in (("eager", 30.0), ("flash-attn-2", 1.0))
+    ]
+    said = {finding.recommendations[0].text for finding in findings(given)}
+    assert {text.rpartition("here ")[2] for text in said} == {
+        "(causal, forward), 29.00 ms less a layer",
+        "(causal, forward and backward), 29.00 ms less a layer",
+    }
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "flash"])
+def test_what_is_switched_off_is_no_advice(kernel: str) -> None:
+    names = {"flash-attn-2": 1.0, "sdpa-flash": 1.1, "sdpa-efficient": 2.0, "eager": 30.0}
+    given = [*(cell(name, time) for name, time in names.items()), cell("sdpa", 1.5, kernel=kernel)]
+    bench = Bench(tuple(given))
+    (free,) = slow_paths(bench, "attncheck bench", settings)
+    assert free.recommendations[0].text.startswith("use flash-attn-2:")
+    (off,) = slow_paths(bench, "attncheck bench", settings, ("flash",))
+    best = "sdpa" if kernel == "cudnn" else "sdpa-efficient"  # what SDPA takes by itself may be flash, too
+    assert off.recommendations[0].text.startswith(f"use {best}:")
+    assert "flash" not in off.message
+    alone = Bench((cell("eager", 30.0), cell("flash-attn-2", 1.0)))
+    assert not list(slow_paths(alone, "attncheck bench", settings, ("flash",)))

@@ -135,6 +135,25 @@ def test_why_not_the_others_is_said_in_its_own_words() -> None:
     assert "not this machine's" in told
 
 
+def test_a_backend_that_is_only_preferred_less_gives_way() -> None:
+    told = said(resolved(H100, config=LLAMA))
+    assert "FlashAttention 4 gives way to FusedAttention (compute capability 9.0): Disabling FlashAttention to" in told
+    assert "FusedAttention is selected (compute capability 9.0); FlashAttention 4, Unfused" in told
+    assert "FlashAttention 4 is not used" not in told
+    off = said(resolved(H100, config=LLAMA, NVTE_FLASH_ATTN_V4="0"))
+    assert "FlashAttention 4 is not used (compute capability 9.0): Disabling FlashAttention 4 due to" in off
+    assert "FlashAttention 4," not in off
+
+
+def test_variables_that_are_set_and_read_are_told_apart_from_typed_ones() -> None:
+    from dataclasses import replace
+
+    machine = replace(H100, variables={"NVTE_FUSED_ATTN": "0", "NVTE_FLASH_ATTN_V4": "0", "HF_HUB_OFFLINE": "1"})
+    assert resolved(machine).variables == {"NVTE_FLASH_ATTN_V4": "0", "NVTE_FUSED_ATTN": "0"}
+    assert resolved(machine, NVTE_FUSED_ATTN="1").variables == {"NVTE_FLASH_ATTN_V4": "0"}
+    assert resolved(machine, "2.17.1").variables == {"NVTE_FUSED_ATTN": "0"}
+
+
 def test_a_machine_can_be_named() -> None:
     typed = {"compute_capability": "8.0", "flash-attn": "2.7.4", "cudnn": "9.3"}
     resolution = resolved(CPU_ONLY, window_size="4095,0", **typed)

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from attncheck import cli
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -58,8 +61,30 @@ def test_minus_one_and_flash_attn_4_give_zeros() -> None:
     assert asked(report).startswith("FlashAttention (4.")
 
 
+def shown(name: str) -> str:
+    """The page in the terminal, on one line."""
+    recorded(name)
+    result = CliRunner().invoke(cli.app, ["render", str(RECORDED / f"{name}.json")])
+    assert result.exit_code in (0, 1), result.output
+    return " ".join(result.output.split())
+
+
 def test_flash_attn_2_in_its_place() -> None:
     report = recorded("te_llama_flash_2")
     assert plain(report)[""] == ("ok", "measured", None)
     assert errors(report) == []
     assert asked(report).startswith("FlashAttention (2.")
+
+
+def test_flash_attn_2_is_right_whatever_flash_attn_4_does() -> None:
+    page = shown("te_llama_flash_2")
+    assert "right in 1 scenario (measured)" in page
+    assert "mind kernel-output-wrong" not in page
+    assert "plain ✓ ok, but not flash-4" in page
+
+
+@pytest.mark.parametrize("name", ["te_llama_flash_2", "te_llama_flash_4", "te_mistral_4096"])
+def test_counts_that_do_not_say_of_which_keys_they_are_left_out(name: str) -> None:
+    """These reports were written before the number of chosen keys stood beside the counts."""
+    assert any(finding["evidence"]["leaked"] + finding["evidence"]["missed"] for finding in recorded(name)["findings"])
+    assert " cells " not in shown(name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attncheck.checks.shape_results import words
 from attncheck.probe import shapes
 from attncheck.probe.shapes import Plan, ShapeCase, cases, documented
 from attncheck.semantics.convention import Outcome
@@ -95,7 +96,7 @@ def test_what_is_unknown_is_not_asked_for() -> None:
     unknown = frozenset({"window", "scale", "softcap", "sinks", "bias", "chunk"})
     terms = SoftmaxSpec(scale=3.0, softcap=5.0, sinks=True, bias=Bias.ALIBI)
     spec = replace(USUAL, unknown=unknown, softmax=terms, mask=MaskSpec(Window(7, 0), 9))
-    assert shape(spec) == Shape(32, 8, 128, 128)
+    assert shape(spec) == Shape(32, 8, 128, 128, unknown=("window", "chunk"))
 
 
 @pytest.mark.parametrize("environment", [ENVIRONMENT, H100])
@@ -120,6 +121,19 @@ def test_a_machine_without_a_gpu_runs_nothing_but_reads_limits(monkeypatch: pyte
     assert (refused.implementation, refused.outcome, refused.basis) == (FLASH, Outcome.REFUSED, Basis.STATIC)
     (widened,) = read(LATENT, [SDPA, FLASH], Plan("cpu"))
     assert (widened.implementation, widened.outcome, widened.declared_v) == (FLASH, Outcome.NOT_RUN, 128)
+
+
+@pytest.mark.parametrize("term", ["direction", "window", "chunk"])
+def test_a_mask_that_nobody_knows_is_not_probed(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "Jobs", _NoJobs)
+    spec = replace(USUAL, unknown=frozenset({term}))
+    (found,) = read(spec, [SDPA], Plan("cuda"), H100)
+    assert (found.outcome, found.basis, found.layers) == (Outcome.NOT_RUN, None, (0,))
+    assert found.detail == f"not probed: the declared {term} is unknown"
+    assert f"{term} unknown" in words(found.shape)
+    assert read(spec, [SDPA], Plan("cpu")) == ()
+    (refused,) = read(replace(WIDE, unknown=frozenset({term})), [FLASH], Plan("cuda"), H100)  # limits need no mask
+    assert (refused.outcome, refused.basis) == (Outcome.REFUSED, Basis.STATIC)
 
 
 def test_a_gpu_without_the_library_reads_limits_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,8 @@ def test_the_configs_number_handed_on_sees_one_key_more_and_the_suggestion_is_tr
         wrong = found[PLAIN, kernel].reading.wrong
         assert wrong is not None
         assert wrong.behind_distances == (16, 16)
+        assert (wrong.over, wrong.behind % 4) == (4, 0)
+        assert 0 < wrong.behind <= wrong.keys * wrong.over  # one query too many at most for each key and head
         assert found["mended", kernel].reading.wrong is None
         assert found["mended", kernel].reading.basis is Basis.MEASURED
 

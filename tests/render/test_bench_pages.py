@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from attncheck.errors import UsageError
+from attncheck.findings import Recommendation, Setting
 from attncheck.render import bench_words, interface
 from attncheck.render.bench_changes import differing
 from attncheck.render.bench_tables import never_ran, tables
 from attncheck.render.interface import Style
 from attncheck.report import Report
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.timing import Bench, BenchCell
+from attncheck.semantics.growth import growth
+from attncheck.semantics.timing import LAUNCH_BOUND, Bench, BenchCell
+from attncheck.stored.report import read
 from tests import sample_benches, sample_reports
 from tests.sample_benches import case, silent, timed
 
@@ -68,8 +74,6 @@ def test_an_encoding_without_symbols_gets_a_page_of_the_same_layout(name: str) -
 
 @pytest.mark.parametrize("name", PAGES)
 def test_colour_adds_nothing_but_escape_codes(name: str) -> None:
-    import re
-
     coloured = page(PAGES[name](), colour="truecolor")
     assert "\x1b[" in coloured
     stripped = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()]
@@ -268,3 +272,73 @@ def test_csv_never_starts_a_formula() -> None:
 def test_csv_is_a_format_of_bench_only() -> None:
     with pytest.raises(UsageError, match=r"not a format of compare; there are html, json, junit, markdown, sarif"):
         interface.render(sample_reports.healthy_report(), "csv")
+
+
+def dtypes(**changes: object) -> Report:
+    """Three lengths of one call in two dtypes, one of them bound by its launch."""
+    cells = [
+        timed(case("sdpa", n, dtype=dtype, batch=1), n * factor, kernel=kernel, launch_bound=n == 1024 and factor < 1)
+        for dtype, factor, kernel in (("float32", 1.0, "efficient"), ("bfloat16", 0.1, "cudnn"))
+        for n in (1024, 2048, 4096, 8192)
+    ]
+    return with_cells(*cells, growth=growth(cells), **changes)
+
+
+def test_each_dtype_has_its_own_growth() -> None:
+    report = dtypes()
+    assert report.bench is not None
+    found = {table.case.dtype: table.growth for table in tables(report.bench)}
+    assert {dtype: len(entries) for dtype, entries in found.items()} == {"float32": 1, "bfloat16": 1}
+    assert found["bfloat16"][0].lengths == (2048, 4096, 8192)
+
+
+def test_a_stored_growth_without_a_dtype_is_shown_anew_from_the_cells(tmp_path: Path) -> None:
+    report = dtypes()
+    wire = json.loads(interface.render(report, "json"))
+    for entry in wire["bench"]["growth"]:
+        del entry["dtype"]
+    for cell in wire["bench"]["cells"]:
+        cell["detail"] = LAUNCH_BOUND if cell.pop("launch_bound") else ""
+    (tmp_path / "old.json").write_text(json.dumps(wire))
+    again = read(str(tmp_path / "old.json"))
+    assert again.bench is not None
+    assert report.bench is not None
+    assert [table.growth for table in tables(again.bench)] == [table.growth for table in tables(report.bench)]
+    assert len(again.bench.growth) == len(report.bench.growth)
+    assert [cell.launch_bound for cell in again.bench.cells] == [cell.launch_bound for cell in report.bench.cells]
+
+
+@pytest.mark.parametrize("format_name", ["terminal", "markdown", "html"])
+def test_the_kernel_that_sdpa_took_and_calls_bound_by_their_launch_are_shown(format_name: str) -> None:
+    text = re.sub(r"<[^>]+>|\\", " ", interface.render(dtypes(), format_name))
+    assert "sdpa [efficient]" in text
+    assert "sdpa [cudnn]*" in text
+    assert "sdpa at 1k: launching the call from Python takes as long as the call" in " ".join(text.split())
+    assert "launching" not in interface.render(sample_benches.standard_report(), format_name)
+
+
+def test_only_tables_with_somebody_to_compare_with_have_a_fastest() -> None:
+    two = [timed(case(name, 4096), ms) for name, ms in (("flash-attn-2", 1.0), ("eager", 4.0))]
+    alone = [timed(case("sdpa", 4096, level="layer", backward=backward), 9.0) for backward in (False, True)]
+    top = " ".join(page(with_cells(*two, *alone)).split("options")[0].split())
+    assert "fastest right one at 4k tokens x batch 4: flash-attn-2, 1.00 ms" in top
+    assert top.endswith("; sdpa alone in 2 tables")
+    more = [replace(cell, case=replace(cell.case, backward=True)) for cell in two]
+    top = " ".join(page(with_cells(*two, *more, *alone)).split("options")[0].split())
+    assert top.endswith("flash-attn-2 (in 2 of 2 tables); sdpa alone in 2 tables")
+    top = " ".join(page(with_cells(*alone)).split("options")[0].split())
+    assert top.endswith("nothing to compare with another: sdpa alone in 2 tables")
+
+
+def test_the_same_fix_for_another_pass_is_no_alternative() -> None:
+    report = sample_benches.swa_report()
+    (first,) = report.findings
+    setting = (Setting("transformers", "attn_implementation", "flash", 'attn_implementation="flash"'),)
+
+    def told(*advice: Recommendation) -> str:
+        found = tuple(replace(first, headline=entry.text, recommendations=(entry,)) for entry in advice)
+        return page(replace(report, findings=found))
+
+    forward, both = (Recommendation(f"use flash ({what})", setting) for what in ("forward", "forward and backward"))
+    assert "  also   use flash (forward and backward)" in told(forward, both)
+    assert "  or     use another" in told(forward, Recommendation("use another"))

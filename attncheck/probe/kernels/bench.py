@@ -19,10 +19,8 @@ from attncheck.probe.kernels.subject import Inexpressible, NoBackward, Refused, 
 from attncheck.probe.reading.kernel import Call
 from attncheck.probe.refusal import first_line, out_of_memory
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.timing import BenchCase, BenchCell
+from attncheck.semantics.timing import LAUNCH_BOUND, BenchCase, BenchCell
 
-#: Said of a call whose launch takes as long as the call itself.
-LAUNCH_BOUND = "bound by launching the call, not by its kernel"
 REPEATED = "kv heads repeated before the call: grouped ones are refused"
 
 
@@ -109,6 +107,7 @@ def cell_of(
         drift=found.drift,
         detail=detail,
         kernel=kernel,
+        launch_bound=found.launch_bound,
     )
 
 

@@ -18,7 +18,7 @@ from attncheck.probe.kernels.subject import Inexpressible, Refused, Subject, ref
 from attncheck.probe.refusal import out_of_memory
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.observation import Basis, NotRun, Reason
-from attncheck.semantics.shape import EXPLICIT_MASK, Shape, ShapeReading
+from attncheck.semantics.shape import EXPLICIT_MASK, REPEATED, Shape, ShapeReading
 
 #: Tokens beyond the window: queries whose whole window lies inside the sequence, over two tiles of 64.
 MARGIN = 128
@@ -119,7 +119,7 @@ def read_or_refused(setting: Setting, arguments: Mapping[str, Any], backward: bo
     second = _forward_alone(repeated, arguments, backward)
     if second.outcome is not Outcome.READ:
         return reading
-    remark = f"kv heads repeated, as transformers does beside a mask; grouped they are refused: {_words(reading)}"
+    remark = f"{REPEATED}; grouped they are refused: {_words(reading)}"
     return replace(second, shape=shape, detail="; ".join(filter(None, (remark, second.detail))))
 
 
@@ -229,6 +229,8 @@ def _numbers(setting: Setting, arguments: Mapping[str, Any], backward: bool) -> 
     with torch.set_grad_enabled(backward and tested.api.needs_dynamo):
         names = launched(lambda: call(*leaves)) if tested.device == "cuda" else ()
     with torch.no_grad():
+        if setting.masked:  # what torch would pick for grouped heads is never asked beside a mask: `REPEATED`
+            key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], 1) for tensor in (key, value))
         picked = _picked(tested, (query, key, value), arguments)
     return ShapeReading(
         tested.api.name,

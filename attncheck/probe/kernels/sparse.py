@@ -125,6 +125,8 @@ def wrong_cells(output: Tensor, columns: Columns, shape: Shape, kv_len: int) -> 
         missed_distances=_distances(back, missed),
         all_behind=bool(hidden_behind.any()) and bool((seen | ~hidden_behind)[heads].all()),
         nothing=not bool(seen.any()),
+        keys=len(columns.keys),
+        over=output.shape[1],
     )
 
 

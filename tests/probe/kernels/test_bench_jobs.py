@@ -17,7 +17,7 @@ from attncheck.probe.timing import Times
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.shape import ShapeReading
 from attncheck.semantics.spec import CAUSAL, FULL, Window
-from attncheck.semantics.timing import BenchCase, BenchCell
+from attncheck.semantics.timing import LAUNCH_BOUND, BenchCase, BenchCell
 from attncheck.semantics.workload import cells
 
 PLUGINS = ("tests.plugins.bench_kernels", "attncheck.probe.baselines")
@@ -175,7 +175,10 @@ def test_a_forward_keeps_no_graph(fake_timer: list[Callable[[], object]]) -> Non
 def test_a_call_bound_by_its_launch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "measure", lambda *_, **__: Times(1e-5, 1e-5, 1e-5, 9, 1e-5, launch_bound=True))
     cell, _ = bench.run("0", arguments(case()))
-    assert cell.detail == bench.LAUNCH_BOUND
+    assert cell.detail == LAUNCH_BOUND
+    assert cell.launch_bound
+    monkeypatch.setattr(timing, "measure", lambda *_, **__: Times(1e-5, 1e-5, 1e-5, 9, 1e-5))
+    assert not bench.run("0", arguments(case()))[0].launch_bound
 
 
 @pytest.mark.parametrize(

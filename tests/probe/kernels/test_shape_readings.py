@@ -219,6 +219,7 @@ def test_every_single_wrong_cell_of_a_chosen_key_is_seen() -> None:
             found = sparse.wrong_cells(spoilt, columns, shape, tokens)
             assert found is not None
             assert found.first == (query, key)
+            assert (found.keys, found.over) == (len(columns.keys), 1)
 
 
 class Largest(TorchDispatchMode):
@@ -254,3 +255,19 @@ def test_readings_repeat() -> None:
     assert first == second
     assert first.kernel is not None
     assert not math.isnan(first.kernel.output)
+
+
+@pytest.mark.parametrize(("variant", "kv_heads"), [("", 2), (EXPLICIT_MASK, 4)])
+def test_what_torch_picks_beside_a_mask_is_asked_of_repeated_heads(
+    variant: str, kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = torch._fused_sdp_choice
+
+    def choice(query: torch.Tensor, key: torch.Tensor, *rest: Any, **arguments: Any) -> int:
+        asked.append(key.shape[1])
+        return real(query, key, *rest, **arguments)
+
+    monkeypatch.setattr(torch, "_fused_sdp_choice", choice)
+    assert read("sdpa-math", replace(SMALL, window=Window(None, 0)), variant).picked is not None
+    assert asked == [kv_heads]
