@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from attncheck.errors import AttnCheckError, FindingsError
     from attncheck.live.comparing import compare
+    from attncheck.live.showing import save, text
     from attncheck.live.trainer import AttnCheckCallback
     from attncheck.live.verify import verify
     from attncheck.live.watch import AttentionChanged, watch
@@ -22,6 +23,8 @@ _PUBLIC = {
     "FindingsError": "attncheck.errors",
     "Report": "attncheck.report",
     "compare": "attncheck.live.comparing",
+    "save": "attncheck.live.showing",
+    "text": "attncheck.live.showing",
     "verify": "attncheck.live.verify",
     "watch": "attncheck.live.watch",
 }
@@ -34,6 +37,8 @@ __all__ = [
     "Report",
     "__version__",
     "compare",
+    "save",
+    "text",
     "verify",
     "watch",
 ]

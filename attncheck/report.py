@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,9 @@ from attncheck.semantics.timing_changes import BenchChanges
 from attncheck.semantics.watched import Watch
 from attncheck.verdicts import Cell, Implementation, Model, Recommended, Verdict
 
+#: How a report is seen from Python; said where only a line of it is shown.
+SHOWN = "attncheck.text(report) shows the report, attncheck.save(report, 'report.html') writes it"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -32,7 +36,7 @@ class Check:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """One run of one command.
 
@@ -107,9 +111,30 @@ class Report:
             raise FindingsError("\n".join(lines), "\n".join(pastes), self)
         if judged.exit_code == 3:
             raise NoVerdictError(
-                f"attncheck {self.command}: no verdict was reached", "; ".join(self._silent()) or "print the report"
+                f"attncheck {self.command}: no verdict was reached", "; ".join(self._silent()) or SHOWN
             )
         return self
+
+    def __str__(self) -> str:
+        """`verify llama: 1 error (mask-inverted), 2 warnings`, and what shows all of it."""
+        return f"{self._line()}; {SHOWN}"
+
+    def __repr__(self) -> str:
+        return f"<attncheck.Report {self._line()}>"
+
+    def _line(self) -> str:
+        about = "" if self.model is None else self.model.id
+        if self.model is not None and self.model.source == "path":
+            about = os.path.basename(os.path.normpath(about))
+        slugs = dict.fromkeys(finding.slug for finding in self.findings if finding.severity is Severity.ERROR)
+        counts = [f"{self.count(kind)} {kind.value}{'' if self.count(kind) == 1 else 's'}" for kind in Severity]
+        counts = [
+            f"{words} ({', '.join(slugs)})" if kind is Severity.ERROR and slugs else words
+            for kind, words in zip(Severity, counts)
+            if self.count(kind)
+        ]
+        unsaid = "no verdict was reached" if self.exit_code == 3 else "no findings"
+        return f"{f'{self.command} {about}'.rstrip()}: {', '.join(counts) or unsaid}"
 
     def _silent(self) -> list[str]:
         """Why cells have no verdict."""

@@ -65,7 +65,7 @@ def _of(entry: Judged, command: str) -> Iterator[Finding]:
         )
         fixes = (Setting("torch", fault.paste.partition("=")[0], fault.paste.partition("=")[2], fault.paste),)
         advice = Recommendation(fault.fix or _fix(fault.slug), fixes if fault.paste else ())
-        reproduction = _snippet(call, fault.slug) or command
+        reproduction = _snippet(call, fault.slug, fault.arguments) or command
         found = _finding(call, fault.slug, f"{where}{fault.title}", evidence, advice, reproduction)
         yield replace(found, severity=fault.severity)
     for difference in entry.differences:
@@ -175,7 +175,7 @@ def _first(call: WatchedCall, row: int, right: object, seen: object) -> tuple[in
     return None
 
 
-def _snippet(call: WatchedCall, slug: str) -> str:
+def _snippet(call: WatchedCall, slug: str, arguments: str) -> str:
     """Lines that show the fault by themselves, for calls of torch's function; "" where the script has to be run."""
     if call.function != "scaled_dot_product_attention" or call.implementation:
         return ""
@@ -189,4 +189,5 @@ def _snippet(call: WatchedCall, slug: str) -> str:
         "mask-hides-nothing": "attn_mask=torch.ones(queries, keys).tril()",
         "nothing-visible": "attn_mask=torch.zeros(queries, keys).bool()",
     }
-    return _SNIPPET.format(**sizes, arguments=made[slug]) if slug in made else ""
+    shown = arguments or made.get(slug, "")
+    return _SNIPPET.format(**sizes, arguments=shown) if shown else ""

@@ -30,10 +30,10 @@ RULES = (
         "ATC121",
         "mask-inverted",
         "The mask hides what it should show",
-        "Every query sees all keys after itself, none before it and not itself: a causal mask the wrong way round.",
+        "Every query sees all keys after itself, none before it and not itself: a causal mask the wrong way round. With itself, as torch.triu(ones) gives it, it is a warning, outside of models whose config says what they declare.",
         "The model learns from the future only, and the last query sees nothing at all. The loss falls nevertheless.",
         _MEASURED,
-        "In scaled_dot_product_attention True means that a query may see a key; in nn.MultiheadAttention it means that it may not. Pass ~mask.",
+        "In scaled_dot_product_attention True means that a query may see a key; in nn.MultiheadAttention it means that it may not. Pass ~mask; for torch.triu(ones) its transpose, mask.mT.",
         ("LLMs-from-scratch#1061", "pytorch#170400"),
     ),
     Rule(
@@ -64,7 +64,8 @@ class Fault:
     """Something wrong with one call. slug: of its rule. title: what is wrong. seen: the mask that shows it.
 
     right: the mask as it should be, None where nothing says. expected, effective: in words. fix: what to do, with
-    something to paste. severity: WARNING where a script may mean it so.
+    something to paste. severity: WARNING where a script may mean it so. arguments: that show it in a few lines, of
+    torch's function; "" for those that are usual for its rule.
     """
 
     slug: str
@@ -76,6 +77,7 @@ class Fault:
     fix: str = ""
     paste: str = ""
     severity: Severity = Severity.ERROR
+    arguments: str = ""
 
 
 def faults(call: WatchedCall) -> Iterator[Fault]:
@@ -131,6 +133,22 @@ def _of_the_mask(call: WatchedCall) -> Iterator[Fault]:
                 "attn_mask=~mask",
             )
             return
+        # A layer of a known model is judged by its config, which also says whether it looks ahead.
+        if call.part is None and call.mask_kind != "none" and (right := transposed(mask)) is not None:
+            yield Fault(
+                "mask-inverted",
+                "Every query sees itself and the keys after it, none before: a causal mask that was transposed",
+                "itself and all earlier keys",
+                "itself and all later keys, 0 back",
+                mask,
+                right,
+                "torch.triu keeps what comes later, torch.tril what came before. It is right where the model is meant "
+                "to read backwards.",
+                "attn_mask=mask.mT",
+                Severity.WARNING,
+                "attn_mask=torch.ones(queries, keys).triu().bool()",
+            )
+            return
 
 
 def _is_filler(call: WatchedCall, row: int) -> bool:
@@ -168,6 +186,25 @@ def inverted(mask: HeadMask) -> KeepMask | None:
     if any(row != (ahead | everywhere) for row, ahead in zip(keep.rows, later)):
         return None
     return KeepMask(tuple(every & ~row for row in keep.rows), size)
+
+
+def transposed(mask: HeadMask) -> KeepMask | None:
+    """The causal mask of which this is the transpose, None for any other mask.
+
+    Keys that no query sees (padding) may be missing from both, as long as they are fewer than half.
+    """
+    keep = mask.keep
+    size = keep.kv_len
+    if mask.coarse or mask.queries or keep.q_len != size or size < 3:
+        return None
+    seen = 0
+    for row in keep.rows:
+        seen |= row
+    if seen.bit_count() * 2 <= size or seen.bit_count() < 3:
+        return None
+    if any(row != seen >> query << query for query, row in enumerate(keep.rows)):
+        return None
+    return KeepMask(tuple(seen & (2 << query) - 1 for query in range(size)), size)
 
 
 def _of_the_kernel(call: WatchedCall) -> Iterator[Fault]:

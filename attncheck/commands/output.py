@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -99,8 +97,10 @@ def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn
 def emit(text: str, output: str | None) -> None:
     """The report to stdout or to a file. A reader that closes the pipe early is no error."""
     if output is not None:
+        from attncheck.render import writing
+
         try:
-            _replace(output, text)
+            writing.write(output, text)
         except OSError as error:
             raise UsageError(f"-o {output} cannot be written: {error.strerror}") from None
         return
@@ -116,22 +116,3 @@ def emit(text: str, output: str | None) -> None:
             raise UsageError(
                 f"standard output cannot be written: {error.strerror}", "-o FILE writes it there"
             ) from None
-
-
-def _replace(path: str, text: str) -> None:
-    """The file is the old one or the new one at any time, whatever happens; what is no plain file is written to."""
-    if os.path.lexists(path) and (not os.path.isfile(path) or os.path.islink(path)):
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    beside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-        if os.path.exists(path):
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise

@@ -23,6 +23,12 @@ Public (`import attncheck`; loaded lazily, so that the command line stays free o
     Report.raise_for_findings(fail_on=None) -> Report
         itself, or raises `attncheck.FindingsError` (its `.report` is the report).
 
+    attncheck.text(report, format="terminal", *, width=100) -> str
+        format: "terminal", "markdown", "json", "html", "sarif" or "junit"; redacted as the command line does it.
+
+    attncheck.save(report, path) -> None
+        the format by the suffix: .html .json .md .sarif .txt .xml; `attncheck render` reads what was saved as .json.
+
 For what builds on verify (watch, trainer callback, frameworks):
 
     live.verify.measure(model, batch, settings: Settings) -> Measured      one forward pass, read and put back

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from attncheck.errors import UsageError
+from attncheck.live import witness
 
 #: Passed on to the child when somebody sends them to this process alone.
 _FORWARDED = tuple(
@@ -20,11 +21,13 @@ _FORWARDED = tuple(
 _LOOK = 0.5
 
 
-def wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def wait(command: Sequence[str], environment: Mapping[str, str], leftover: str = "") -> int:
     """Run the command to its end. Returns its exit code, or minus the number of the signal that ended it.
 
-    It inherits every open stream. What the terminal sends (Ctrl-C) reaches it by itself, as it is in the same process
-    group; what is sent to this process (`kill`, a batch system) is passed on. Raises UsageError where it cannot start.
+    It inherits every open stream. What is sent to this process alone (`kill`, a batch system) is passed on; what is
+    sent to all (Ctrl-C in a terminal, `timeout`, a control group) reaches it by itself, and once. SIGKILL of this
+    process kills it too, where the system has handles of processes. leftover: a folder that is then removed.
+    Raises UsageError where it cannot start.
     """
     if not hasattr(signal, "sigtimedwait") or not hasattr(os, "posix_spawnp"):
         return _plainly(command, environment)
@@ -32,18 +35,41 @@ def wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         child = _spawn(command, environment, before)
-        while True:
-            told = signal.sigtimedwait(blocked, _LOOK)
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                while signal.sigtimedwait(blocked, 0) is not None:
-                    pass  # a second Ctrl-C, meant for the child: it must not end the report
-                return os.waitstatus_to_exitcode(status)
-            # Signals of the terminal come from the kernel (no process has number 0) and went to the child as well.
-            if told is not None and told.si_signo in _FORWARDED and told.si_pid:
-                os.kill(child, told.si_signo)
+        beside = witness.started(command, child, leftover)
+        try:
+            ended = _attended(child, blocked, beside)
+        finally:
+            if beside is not None:
+                beside.dismiss()
+        while signal.sigtimedwait(blocked, 0) is not None:
+            pass  # a second Ctrl-C, meant for the child: it must not end the report
+        return ended
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _attended(child: int, blocked: Sequence[signal.Signals], beside: witness.Witness | None) -> int:
+    while True:
+        told = signal.sigtimedwait(blocked, _LOOK)
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if told is None or told.si_signo not in _FORWARDED:
+            continue
+        to_many = None if beside is None else beside.told(told.si_signo)
+        # `timeout` sends to its own child first, then to all: the same signal once more, not a second one.
+        while signal.sigtimedwait((told.si_signo,), 0) is not None:
+            pass
+        if _shall_have(child, told.si_pid, to_many):
+            os.kill(child, told.si_signo)
+
+
+def _shall_have(child: int, sender: int, to_many: bool | None) -> bool:
+    """Whether the child is to be sent a signal of this process. sender: 0 for the kernel (a terminal's Ctrl-C)."""
+    if to_many is None:
+        return bool(sender)
+    # A child that has left the group did not get what was sent to the group, and would have been named by itself.
+    return not to_many or (bool(sender) and os.getpgid(child) != os.getpgrp())
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], mask: set[int] | set[signal.Signals]) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from attncheck.errors import UsageError
 from attncheck.live.settings import YOURS, Measured, Settings
 from attncheck.semantics.layout import Layout
-from attncheck.semantics.observation import Basis, NotApplicable, NotRun, Observed, Outcome, ScenarioRun
+from attncheck.semantics.observation import Basis, Crashed, NotApplicable, NotRun, Observed, Outcome, ScenarioRun
 from attncheck.semantics.spec import AttentionSpec, Part
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def own_batches(model: Any, facts: LiveFacts, settings: Settings, names: tuple[s
 
 
 def users_batch(model: Any, batch: Mapping[str, Any], facts: LiveFacts, settings: Settings) -> Measured:
-    """The run of the user's own batch. Raises UsageError for a batch without tokens."""
+    """The run of the user's own batch. Raises UsageError for a batch without tokens, or with unknown ones."""
     from attncheck.probe.inside import batches
     from attncheck.probe.reading import computation
     from attncheck.probe.scenario import Stack
@@ -73,6 +74,10 @@ def users_batch(model: Any, batch: Mapping[str, Any], facts: LiveFacts, settings
     said = batches.read(
         batch, two_stacks=stack is Stack.ENCODER_DECODER, encoder=stack is Stack.ENCODER, vision=facts.vision
     )
+    # Models of images put placeholders among the ids, and a `forward` of the user's may change them: these may run.
+    strange, may_run = batches.outside(batch, facts.vocabulary), facts.vision or settings.forward is not None
+    if strange and not may_run:
+        raise _unknown_token(strange)
     given, kept = dict(batch), batches.held_bytes(batch)
     if kept > settings.memory:
         why = NotRun(f"a copy of the cache takes {kept / 2**20:.0f} MiB, allowed are {settings.memory / 2**20:.0f} MiB")
@@ -92,11 +97,20 @@ def users_batch(model: Any, batch: Mapping[str, Any], facts: LiveFacts, settings
 
     plan = _plan(facts, settings, said.decoder, said.encoder)
     outcome, seen = _recorded(model, plan, run, settings, facts, own=False)
+    if strange and isinstance(outcome, Crashed):
+        raise _unknown_token(strange)
     judged = not any("attention_mask" in remark for remark in said.remarks)
     layouts = (said.decoder, said.encoder)
     made = replace(_run(facts, settings, YOURS, "", outcome, layouts), truth=judged)
     found = _together([(made, seen)], said.words)
     return replace(found, need=found.need + kept, remarks=said.remarks)
+
+
+def _unknown_token(strange: str) -> UsageError:
+    return UsageError(
+        f"verify: the batch's input_ids hold {strange}",
+        "use the model's own tokenizer; after adding tokens, model.resize_token_embeddings(len(tokenizer))",
+    )
 
 
 def _plan(facts: LiveFacts, settings: Settings, decoder: Layout | None, encoder: Layout | None) -> Plan:

@@ -58,7 +58,7 @@ def check(command: Sequence[str]) -> None:
 def run(options: RunOptions) -> Finished:
     """Start the command, wait for it, and report. Raises UsageError where it cannot be started."""
     with spool() as folder:
-        ended = child.wait(options.command, watched_environment(os.environ, folder, options))
+        ended = child.wait(options.command, watched_environment(os.environ, folder, options), folder)
         processes = records.read(folder)
     status = ended if ended >= 0 else 128 - ended
     report = report_of(processes, options, status, -ended if ended < 0 else None)

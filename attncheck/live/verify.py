@@ -59,7 +59,8 @@ def verify(
     report shall use, by default what the config says. declared: a config to judge by instead of the model's own.
     fail_on: as of `Report`.
 
-    Raises UsageError for what is no such model, for a batch without tokens and for unknown values.
+    Raises UsageError for what is no such model, for a batch without tokens or with ids that have no embedding, and for
+    unknown values and layers.
     """
     settings = Settings(
         forward=forward,
@@ -90,6 +91,7 @@ def measure(model: Any, batch: Mapping[str, Any] | None, settings: Settings) -> 
             f"verify: the model has learned prompts ({unwrap.adapters(inner)}), whose keys belong to no token",
             "verify the base model: model.get_base_model()",
         )
+    _check_layers(facts, settings)
     names = _own_names(inner, batch, settings)
     looks = [measuring.own_batches(inner, facts, settings, names)] if names else []
     if batch is not None:
@@ -129,6 +131,17 @@ def _facts(inner: Any, settings: Settings) -> LiveFacts:
     from attncheck.probe.inside.facts import facts
 
     return patched.named(facts(inner, settings.declared), inner)
+
+
+def _check_layers(facts: LiveFacts, settings: Settings) -> None:
+    """Raise UsageError for a layer that the model does not have: nothing would be read of it."""
+    last = max((spec.layer for spec in facts.spec.layers), default=None)
+    if strange := [number for number in settings.layers or () if last is not None and number > last]:
+        raise UsageError(
+            f"verify: layers={list(settings.layers or ())}: the model has no layer {strange[0]}; "
+            f"its layers are 0 to {last}",
+            "layers are counted from 0; leave out layers to read each kind of layer once",
+        )
 
 
 def _own_names(inner: Any, batch: Mapping[str, Any] | None, settings: Settings) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -71,10 +73,15 @@ class Replacing:
             if callable(value) and (stand_in := stand_ins.get(id(value))) is not None:
                 self._put(module, name, value, stand_in)
 
-    def take_down(self) -> None:
-        """Put the functions back where modules have them; `put_up` replaces them again."""
+    def take_down(self, *, held: bool = False) -> None:
+        """Put the functions back where modules have them; `put_up` replaces them again.
+
+        A stand-in that a torch module holds (`self.attention = F.scaled_dot_product_attention`) stays where it is, as
+        pickle looks for it there when the model is saved; with held, it goes too.
+        """
+        staying = set() if held else self._held()
         for owner, name, function, stand_in in self._places.values():
-            if vars(owner).get(name) is stand_in:
+            if id(stand_in) not in staying and vars(owner).get(name) is stand_in:
                 setattr(owner, name, function)
 
     def put_up(self) -> None:
@@ -85,12 +92,23 @@ class Replacing:
 
     def restore(self) -> None:
         """Put everything back, for good."""
-        self.take_down()
+        self.take_down(held=True)
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
         self._named_ones.clear()
         self._places.clear()
+
+    def _held(self) -> set[int]:
+        """Identities of the stand-ins that are an attribute of some torch module."""
+        stand_ins = {id(stand_in): stand_in for _, _, _, stand_in in self._places.values()}
+        return {
+            id(found)
+            for attributes in gc.get_referrers(*stand_ins.values())
+            if _of_a_module(attributes)
+            for found in gc.get_referents(attributes)
+            if id(found) in stand_ins
+        }
 
     def _values(self, storage: MutableMapping[str, Function]) -> None:
         for name, function in list(storage.items()):
@@ -115,8 +133,24 @@ class Replacing:
     def _replace(self, owner: Any, name: str, make: Callable[[Function], Function]) -> None:
         function = vars(owner)[name]
         if original(function) is None:
-            self._put(owner, name, function, make(function))
+            stand_in = make(function)
+            # Where pickle, torch.fx and the like look for it: the function itself may come from a compiled module.
+            stand_in.__module__, stand_in.__qualname__ = owner.__name__, name
+            self._put(owner, name, function, stand_in)
 
     def _put(self, owner: Any, name: str, function: Function, stand_in: Function) -> None:
         self._places[id(owner), name] = owner, name, function, stand_in
         setattr(owner, name, stand_in)
+
+
+def _of_a_module(found: object) -> bool:
+    """True for a torch module, and for the dictionary of its attributes (Python hands out either)."""
+    torch = sys.modules.get("torch")  # the script's, if it has any
+    if torch is None:
+        return False
+    module = torch.nn.Module
+    if isinstance(found, module):
+        return True
+    return isinstance(found, dict) and any(
+        isinstance(owner, module) and vars(owner) is found for owner in gc.get_referrers(found)
+    )

@@ -80,17 +80,46 @@ def test_turned_round_together_with_padding(pads: int) -> None:
 @pytest.mark.parametrize(
     "keep",
     [
-        KeepMask.from_rule(6, 6, lambda query, key: key >= query),  # a model that reads backwards
         KeepMask.from_rule(6, 6, lambda query, key: key != query),  # every other token
         KeepMask.from_rule(6, 6, lambda query, key: key <= query),
         KeepMask.from_rule(6, 6, lambda query, key: True),
         KeepMask.from_rule(6, 6, lambda query, key: key == query + 1 or key == query),
         KeepMask.from_rule(6, 6, lambda query, key: key // 3 == query // 3),  # two documents
         KeepMask.from_rule(2, 2, lambda query, key: key > query),
+        KeepMask.from_rule(1, 1, lambda query, key: True),
+        KeepMask.from_rule(2, 2, lambda query, key: key >= query),
+        KeepMask.from_rule(6, 6, lambda query, key: query <= key < query + 3),  # a window ahead
+        KeepMask.from_rule(6, 6, lambda query, key: key >= query and key >= 4),  # most of it hidden
+        KeepMask.from_rule(4, 6, lambda query, key: key >= query + 2),  # behind a cache
+        KeepMask.from_rule(6, 1, lambda query, key: True),
     ],
 )
 def test_masks_that_somebody_may_mean(keep: KeepMask) -> None:
     assert slugs(square(keep, mask_kind="bool", mask_hides=True)) == []
+
+
+BACKWARDS = KeepMask.from_rule(6, 6, lambda query, key: key >= query)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("pads", [0, 2])
+def test_a_causal_mask_that_was_transposed_is_a_warning(pads: int, kind: str) -> None:
+    """torch.triu(ones) for torch.tril(ones): a model may be meant to read backwards, so it is no error."""
+    keep = KeepMask.from_rule(6, 6, lambda query, key: key >= query and key >= pads)
+    call = square(keep, mask_kind=kind, mask_hides=True)
+    (fault,) = calls.faults(call)
+    assert (fault.slug, fault.severity, fault.paste) == ("mask-inverted", Severity.WARNING, "attn_mask=mask.mT")
+    assert fault.right == KeepMask.from_rule(6, 6, lambda query, key: pads <= key <= query)
+    (finding,) = watched.conclude([WatchedProcess(1, calls=(call,))]).findings
+    assert finding.severity is Severity.WARNING
+    assert "triu()" in finding.reproduction
+
+
+def test_a_layer_that_reads_backwards_is_judged_by_its_config() -> None:
+    call = model_call(0, (BACKWARDS,), Layout((sequence(6),), ((0, 6),)))
+    assert slugs(call) == []
+    (finding, *_) = watched.conclude([WatchedProcess(1, calls=(call,), models=MODELS)]).findings
+    assert finding.severity is Severity.ERROR
 
 
 def test_an_additive_mask_of_zeros_and_ones() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,124 @@ open({str(counted)!r}, "w").write(str(len(seen)))
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 0
     assert counted.read_text() == "1"
+
+
+COUNTING = """
+import os, signal, sys, time
+seen = []
+for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+    signal.signal(getattr(signal, name), lambda number, _: seen.append(number))
+if "leave" in sys.argv:
+    os.setpgid(0, 0)
+print("ready", flush=True)
+end = time.time() + 30
+while time.time() < end and not seen:
+    time.sleep(0.02)
+time.sleep(0.7)
+print(*seen)
+"""
+
+
+def _to_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def _to_all_one_by_one(process: subprocess.Popen[str]) -> None:
+    """As a control group is told: each of its processes by its number, here the slow way."""
+    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=True)
+    for number in sorted(map(int, listed.stdout.split())):
+        os.kill(number, signal.SIGTERM)
+        time.sleep(0.01)
+
+
+def _to_it_then_to_group(process: subprocess.Popen[str]) -> None:
+    """As `timeout` does."""
+    os.kill(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def _two_kinds_to_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGUSR1)
+
+
+def _to_it_alone(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGTERM)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="this system cannot tell who sent a signal")
+@pytest.mark.parametrize(
+    ("send", "more", "got"),
+    [
+        (_to_group, (), {signal.SIGTERM}),
+        (_to_all_one_by_one, (), {signal.SIGTERM}),
+        (_to_it_then_to_group, (), {signal.SIGTERM}),
+        (_two_kinds_to_group, (), {signal.SIGTERM, signal.SIGUSR1}),
+        (_to_it_alone, (), {signal.SIGTERM}),
+        (_to_group, ("leave",), {signal.SIGTERM}),  # it has left the group: what was sent there is passed on
+    ],
+)
+def test_a_signal_reaches_the_child_once(
+    send: Callable[[subprocess.Popen[str]], None], more: tuple[str, ...], got: set[int]
+) -> None:
+    process = start(sys.executable, "-c", COUNTING, *more, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    send(process)
+    seen = [int(word) for word in process.communicate(timeout=60)[0].split()]
+    assert (len(seen), set(seen)) == (len(got), got)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no handles of processes")
+def test_killing_it_kills_the_child_and_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    through = THROUGH.replace("os.environ)", f"os.environ, {str(folder)!r})")
+    command = [
+        sys.executable,
+        "-c",
+        through,
+        sys.executable,
+        "-c",
+        "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    number = int(process.stdout.readline())
+    time.sleep(0.3)
+    process.kill()
+    process.stdout.read()  # until nobody holds it: the child has ended
+    process.wait()
+    end = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not folder.exists()
+    state = Path(f"/proc/{number}/stat")
+    assert not state.exists() or ") Z " in state.read_text()
+
+
+SIBLINGS = """
+import os, pathlib, sys, time
+time.sleep(0.5)
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        words = (process / "cmdline").read_text()
+    except OSError:
+        continue
+    if parent == os.getppid() and int(process.name) != os.getpid():
+        print(ascii(words))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="this system does not list processes in /proc")
+def test_the_witness_is_found_by_the_childs_name_and_not_by_attnchecks() -> None:
+    """`pkill -f train.py` names all three and `pkill -f "attncheck run"` one: the child gets the signal once."""
+    process = start(sys.executable, "-c", SIBLINGS, "train.py")
+    (words,) = process.communicate(timeout=60)[0].splitlines()
+    assert "train.py" in words
+    assert "attncheck" not in words.replace(sys.executable, "").replace(ascii(SIBLINGS)[1:-1], "")
 
 
 def test_open_files_are_inherited(tmp_path: Path) -> None:

@@ -119,7 +119,13 @@ def test_everything_is_put_back_when_the_model_breaks() -> None:
 
     live = model("mistral").train()
     before = dict(ALL_ATTENTION_FUNCTIONS._global_mapping)
-    attncheck.verify(live, {**padded(), "input_ids": tokens() + 10**6}, fit=False)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("this layer breaks")
+
+    hook = live.model.layers[-1].mlp.register_forward_hook(broken)
+    attncheck.verify(live, padded(), fit=False)
+    hook.remove()
     assert dict(ALL_ATTENTION_FUNCTIONS._global_mapping) == before
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in live.modules())
     assert live.training

@@ -226,8 +226,9 @@ def test_memory_that_does_not_suffice_is_said_and_nothing_is_called_right() -> N
 
 
 def test_a_forward_that_breaks_is_a_result() -> None:
-    live = model("llama")
-    report = attncheck.verify(live, {"input_ids": tokens() + 10**6}, fit=False)
+    live = model("gpt2")
+    beyond = torch.full((2, 40), 10**6)  # no such position
+    report = attncheck.verify(live, {"input_ids": tokens(), "position_ids": beyond}, fit=False)
     assert verdicts(report, "your-batch") == {"error"}
     assert "index out of range" in report.matrix[0].reason
     calls = [run for run in [report] if run.exit_code]
@@ -322,3 +323,47 @@ def test_a_measurement_can_be_judged_later() -> None:
     assert all(isinstance(run.outcome, Observed) for run in found.runs)
     assert judge(live, [found], Settings()).exit_code == 0
     assert callable(evaluate)
+
+
+@pytest.mark.parametrize("layers", [[2], [0, 99]])
+def test_a_layer_that_is_not_there_is_a_usage_error(layers: list[int]) -> None:
+    with pytest.raises(attncheck.AttnCheckError, match=rf"has no layer {layers[-1]}; its layers are 0 to 1$") as raised:
+        attncheck.verify(model("llama"), layers=layers)
+    assert raised.value.exit_code == 2
+    assert attncheck.verify(model("llama"), layers=[1], fit=False).exit_code == 0
+
+
+@pytest.mark.parametrize("wrong", [500, 128, -1])
+def test_token_ids_without_an_embedding_are_the_batchs_fault_and_not_the_attentions(wrong: int) -> None:
+    live, ids = model("llama"), tokens(2, 8)
+    rows = live.get_input_embeddings().weight.shape[0]
+    assert rows <= 128
+    ids[1, 3] = wrong
+    with pytest.raises(
+        attncheck.AttnCheckError, match=rf"input_ids hold {wrong} \(row 1, token 3\).* 0 to {rows - 1}$"
+    ) as raised:
+        attncheck.verify(live, {"input_ids": ids})
+    assert raised.value.exit_code == 2
+    assert "tokenizer" in raised.value.hint
+
+
+def test_the_last_token_id_and_spare_rows_of_the_table_are_right() -> None:
+    live, ids = model("llama"), tokens(2, 8)
+    ids[0, 0] = live.config.vocab_size - 1
+    assert attncheck.verify(live, {"input_ids": ids}, fit=False).exit_code == 0
+    table = torch.nn.Embedding(live.config.vocab_size + 8, live.config.hidden_size)
+    live.set_input_embeddings(table)
+    ids[0, 0] = live.config.vocab_size + 7
+    assert attncheck.verify(live, {"input_ids": ids}, fit=False).exit_code == 0
+
+
+def test_a_forward_of_the_users_may_change_ids_and_is_told_of_those_it_does_not() -> None:
+    live, ids = model("llama"), tokens(2, 8)
+    ids[0, 0] = -200
+
+    def changing(model: Any, batch: Any) -> Any:
+        return model(input_ids=batch["input_ids"].clamp(min=0))
+
+    assert attncheck.verify(live, {"input_ids": ids}, forward=changing).exit_code == 0
+    with pytest.raises(attncheck.AttnCheckError, match="input_ids hold -200"):
+        attncheck.verify(live, {"input_ids": ids}, forward=lambda model, batch: model(**batch))

@@ -32,6 +32,7 @@ from attncheck.semantics.observation import (
     ScenarioRun,
 )
 from attncheck.semantics.spec import Part
+from attncheck.semantics.tolerances import tolerances
 from tests.plain_masks import cross_mask, declared_mask, judged_rows
 
 ALL = tuple(scenario.name for scenario in scenarios())
@@ -313,6 +314,16 @@ def test_half_precision_gives_the_same_masks(dtype: str):
     for implementation in ("eager", "sdpa", "flash_attention_2"):
         for key, result in runs(model, implementation, "plain", "right-pad", "decode", dtype=dtype).items():
             assert difference(model, result) == (0, 0), (implementation, key)
+
+
+def test_weights_rounded_to_the_values_dtype_are_no_sinks():
+    """CodeGen takes queries and keys in float32 and hands P on in bfloat16: rows sum to 1 only as that dtype has it."""
+    result = runs(tiny("codegen"), "eager", "plain", dtype="bfloat16")["plain", "no-mask"]
+    assert isinstance(result.outcome, Observed)
+    softmax = [call.softmax for call in result.outcome.calls if call.softmax is not None]
+    assert softmax
+    assert any(abs(1 - total) > tolerances("float32").row_sum for one in softmax for total in one.rowsum)
+    assert all(one.sinks is None for one in softmax)
 
 
 def test_everything_is_put_back():

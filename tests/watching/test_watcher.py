@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -77,6 +79,12 @@ def test_a_call_is_recorded_with_what_it_does(watch: Watch) -> None:
     [
         ((4, 10), {"is_causal": True}, "causal-misaligned"),
         ((6, 6), {"attn_mask": torch.ones(6, 6).triu(1).bool()}, "mask-inverted"),
+        ((6, 6), {"attn_mask": torch.ones(6, 6).triu().bool()}, "mask-inverted"),
+        (
+            (6, 6),
+            {"attn_mask": torch.zeros(6, 6).masked_fill(torch.ones(6, 6).tril(-1).bool(), -torch.inf)},
+            "mask-inverted",
+        ),
         ((6, 6), {"attn_mask": torch.ones(6, 6).tril()}, "mask-hides-nothing"),
         ((6, 6), {"attn_mask": torch.zeros(2, 1, 1, 6).bool()}, "nothing-visible"),
     ],
@@ -95,6 +103,8 @@ def test_a_wrong_mask_is_found(watch: Watch, sizes: tuple[int, int], given: dict
         ((6, 6), {"attn_mask": torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)}),
         ((6, 6), {"attn_mask": torch.randn(1, 2, 6, 6)}),
         ((1, 9), {}),
+        ((1, 1), {"attn_mask": torch.ones(1, 1).triu().bool()}),
+        ((2, 2), {"attn_mask": torch.ones(2, 2).triu().bool()}),
         ((3, 9), {"attn_mask": torch.ones(3, 9).tril(6).bool()}),
         ((6, 6), {"attn_mask": torch.tensor([True] * 4 + [False] * 2)[None, None, None].expand(2, 1, 1, 6)}),
     ],
@@ -181,6 +191,46 @@ def test_it_stands_aside_and_wakes(watch: Watch, monkeypatch: pytest.MonkeyPatch
     assert F.scaled_dot_product_attention is not ORIGINAL
     F.scaled_dot_product_attention(*tensors(4), is_causal=True)
     assert len(watch.calls) == 4
+
+
+class Holder(torch.nn.Module):
+    """A module that keeps the function, as many attention modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = F.scaled_dot_product_attention
+
+
+def test_a_module_that_holds_a_stand_in_can_be_saved_awake_and_asleep(watch: Watch) -> None:
+    holder, stand_in = Holder(), F.scaled_dot_product_attention
+    for asleep in (False, True):
+        if asleep:
+            watch.watcher.sleep()
+            assert watch.watcher.asleep
+        saved = io.BytesIO()
+        torch.save(holder, saved)
+        saved.seek(0)
+        assert torch.load(saved, weights_only=False).attention is stand_in
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            written = pickle.dumps(holder.attention, protocol)
+            assert b"attncheck" not in written
+            assert pickle.loads(written) is stand_in
+    watch.watcher.end()
+    assert pickle.loads(written) is ORIGINAL  # the file needs no watch to be read
+
+
+def test_a_stand_in_that_nobody_holds_gives_way_when_the_watch_sleeps(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "compiled_graphs", lambda: 0)  # other tests of this process may have made some
+    del Holder().attention
+    watch.watcher.sleep()
+    assert F.scaled_dot_product_attention is ORIGINAL
+    pickle.dumps(F.scaled_dot_product_attention)
+    holder = Holder()
+    watch.watcher.wake()
+    assert holder.attention is ORIGINAL
+    assert F.scaled_dot_product_attention is not ORIGINAL
 
 
 def test_it_stays_where_graphs_depend_on_it(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,18 @@ def size_of(batch: Mapping[str, Any], prefix: str = "", fallback: str = "") -> t
     )
 
 
+def outside(batch: Mapping[str, Any], vocabulary: int) -> str:
+    """The first token id that has no embedding, in words; "" where all have one. vocabulary: as in `LiveFacts`."""
+    ids = batch.get("input_ids")
+    if not vocabulary or not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point() or ids.is_meta:
+        return ""
+    strange = ((ids < 0) | (ids >= vocabulary)).nonzero()
+    if not len(strange):
+        return ""
+    row, token = strange[0].tolist()
+    return f"{int(ids[row, token])} (row {row}, token {token}); the model has embeddings for 0 to {vocabulary - 1}"
+
+
 def _layout(
     batch: Mapping[str, Any], prefix: str, past: int, vision: bool, remarks: list[str], fallback: str = ""
 ) -> Layout:

@@ -25,7 +25,8 @@ class LiveFacts:
 
     config: raw keys. spec: what they declare. single: the part of the only stack, None where there are two. device:
     where inputs go. dtype: of the weights. switched: attention modules whose own `is_causal` is not what their class
-    sets, path -> (part, layer, value). vision: the model also takes images.
+    sets, path -> (part, layer, value). vision: the model also takes images. vocabulary: how many token ids have an
+    embedding, 0 where that is not known.
     """
 
     config: Mapping[str, Any]
@@ -37,6 +38,7 @@ class LiveFacts:
     dtype: torch.dtype
     switched: Mapping[str, tuple[Part, int, bool]]
     vision: bool = False
+    vocabulary: int = 0
 
 
 def facts(model: Any, declared: Any = None) -> LiveFacts:
@@ -70,6 +72,7 @@ def facts(model: Any, declared: Any = None) -> LiveFacts:
         dtype=weight.dtype if weight.dtype.is_floating_point else torch.float32,
         switched=switched_flags(model, single),
         vision=any(getattr(own, name, None) is not None for name in ("vision_config", "audio_config")),
+        vocabulary=_vocabulary(text, table),
     )
 
 
@@ -124,6 +127,13 @@ def _table(base: Any) -> Any:
         return getattr(base.get_input_embeddings(), "weight", None)
     except (AttributeError, NotImplementedError):
         return None
+
+
+def _vocabulary(text: Any, table: Any) -> int:
+    """The larger of what the config says and the rows of the table: it may have spare rows, or be a shard."""
+    said = getattr(text, "vocab_size", None)
+    rows = table.shape[0] if table is not None and table.dim() == 2 else 0
+    return max(int(rows), said if isinstance(said, int) else 0)
 
 
 def _rows(base: Any) -> int:

@@ -106,7 +106,7 @@ class Replay:
 
     def fit(self, plain: Tensor, empty: Tensor | None) -> tuple[SoftmaxObservation | None, float]:
         """The softmax terms, `plain` being `spread_matrix()`, and the share of cells that differ between readings."""
-        dtype = self.dtype or self.query.dtype
+        dtype = self.dtype or self._coarsest()
         found = kernel.head_map(self.silent, *self.flat_inputs(), self.value)
         kv_heads = found or interleaved(self.query.shape[1], self.key.shape[1])
         first = scalars.Reading(_dots(*self.spread_inputs(), kv_heads), plain.double())
@@ -158,6 +158,10 @@ class Replay:
         query, key = self.flat_inputs()
         names = launched.launched(lambda: self.silent(query, key, torch.zeros_like(self.value)))
         return (launched.attention_kernel(names),) if names else ()
+
+    def _coarsest(self) -> torch.dtype:
+        """The dtype that rounds P: models that take the softmax in float32 hand it on in the dtype of the values."""
+        return max((self.query.dtype, self.value.dtype), key=lambda dtype: torch.finfo(dtype).eps)
 
     def _probability(self, query: Tensor, key: Tensor) -> Tensor:
         if self.any_width and self.value.shape[2] > self.value.shape[3]:
