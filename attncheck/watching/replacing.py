@@ -30,6 +30,7 @@ class Replacing:
         self._places: dict[tuple[int, str], tuple[Any, str, Function, Function]] = {}
         self._named_ones: dict[int, tuple[Function, Function]] = {}
         self._undo: list[Callable[[], None]] = []
+        self._staying: set[int] | None = None
 
     def module(self, name: str, module: Any) -> None:
         """Replace the attention functions that this module defines."""
@@ -77,9 +78,12 @@ class Replacing:
         """Put the functions back where modules have them; `put_up` replaces them again.
 
         A stand-in that a torch module holds (`self.attention = F.scaled_dot_product_attention`) stays where it is, as
-        pickle looks for it there when the model is saved; with held, it goes too.
+        pickle looks for it there when the model is saved; with held, it goes too. Modules are looked through the first
+        time only: that takes a tenth of a second, and models are built before their first steps.
         """
-        staying = set() if held else self._held()
+        if self._staying is None and not held:
+            self._staying = self._held()
+        staying = set() if held or self._staying is None else self._staying
         for owner, name, function, stand_in in self._places.values():
             if id(stand_in) not in staying and vars(owner).get(name) is stand_in:
                 setattr(owner, name, function)
