@@ -79,13 +79,9 @@ def slow_paths(bench: Bench, typed: str, settings: Settings, switched_off: Seque
     found: dict[tuple[object, ...], list[_Slow]] = {}
     for cell in filter(right, bench.cells):
         case, fastest = cell.case, best.get(alike(cell.case))
-        why = slow_path(cell)
-        if (
-            why
-            and fastest is not None
-            and fastest.case.subject != case.subject
-            and (slow := _Slow(cell, fastest, why)).certain
-        ):
+        if fastest is None or fastest.case.subject == case.subject or not (why := slow_path(cell)):
+            continue
+        if (slow := _Slow(cell, fastest, why)).certain:
             heads = (case.num_heads, case.num_kv_heads, case.head_dim, case.dtype)
             key = (case.level, case.subject, case.phase, case.backward, case.inputs, case.mask, *heads)
             found.setdefault(key, []).append(slow)
@@ -183,12 +179,7 @@ def _without_window(bench: Bench, case: BenchCase) -> BenchCell | None:
 
 
 def _growth(bench: Bench, case: BenchCase) -> Growth | None:
-    names = ("level", "subject", "phase", "backward", "inputs", "mask")
-    for entry in bench.growth:
-        same = all(getattr(entry, name) == getattr(case, name) for name in names)
-        if same and entry.head_dim in (None, case.head_dim) and entry.dtype in ("", case.dtype):
-            return entry
-    return None
+    return next((entry for entry in bench.growth if entry.subject == case.subject and entry.of(case)), None)
 
 
 def _milliseconds(cell: BenchCell) -> float:

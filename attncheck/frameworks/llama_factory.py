@@ -13,7 +13,7 @@ from attncheck.frameworks.flash_kernels import parsed
 from attncheck.frameworks.llama_factory_resolve import resolution
 from attncheck.frameworks.llama_factory_run import Run
 from attncheck.frameworks.llama_factory_versions import NEWEST, RELEASES
-from attncheck.frameworks.plugin import Asked, Framework, ModelFacts, Plan, Resolution, Step, Unresolved
+from attncheck.frameworks.plugin import Asked, Framework, ModelFacts, Plan, Resolution, newer_than, unread
 
 #: `cutoff_len` where the file does not say (hparams/data_args.py, 0.8.3 to 0.9.5).
 DEFAULT_CUTOFF = 2048
@@ -55,11 +55,11 @@ def _as_far_as_read(made: Resolution) -> Resolution:
     """Nothing is said of releases before the oldest that was read; a newer one is judged as the newest, and told so."""
     oldest = RELEASES[-1].since
     if parsed(made.version) < parsed(oldest):
-        why = Unresolved(f"releases before {oldest} were not read, and {made.version} is meant")
-        return replace(made, outcome=why, steps=(), remarks=(), warnings=(), fixes=(), versions={})
+        return replace(
+            made, outcome=unread(oldest, made.version), steps=(), remarks=(), warnings=(), fixes=(), versions={}
+        )
     if parsed(made.version) > parsed(NEWEST):
-        step = Step(f"is newer than {NEWEST}, the newest release that was read: its rules are taken", "version")
-        return replace(made, steps=(step, *made.steps))
+        return replace(made, steps=(newer_than(NEWEST), *made.steps))
     return made
 
 

@@ -114,6 +114,11 @@ class Step:
     basis: Basis = Basis.STATIC
 
 
+def newer_than(newest: object) -> Step:
+    """The link for a release after the newest whose source was read."""
+    return Step(f"is newer than {newest}, the newest release that was read: its rules are taken", "version")
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """transformers' attention interface runs, with this implementation (transformers' own name)."""
@@ -149,6 +154,11 @@ class Unresolved:
     """What runs cannot be said without guessing."""
 
     reason: str
+
+
+def unread(oldest: object, version: object) -> Unresolved:
+    """What is said of a release before the oldest whose source was read."""
+    return Unresolved(f"releases before {oldest} were not read, and {version} is meant")
 
 
 Outcome = Runs | RunsOwn | Fails | Unresolved

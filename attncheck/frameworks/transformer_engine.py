@@ -18,7 +18,7 @@ from attncheck.frameworks.plugin import (
     Plan,
     Resolution,
     RunsOwn,
-    Unresolved,
+    unread,
 )
 from attncheck.frameworks.transformer_engine_call import TAKEN_SINCE, rewritten
 from attncheck.frameworks.transformer_engine_chain import NAME, TITLE, Run, fixes, params_of, remarks, steps
@@ -50,8 +50,7 @@ def resolve(asked: Asked, environment: Environment, facts: ModelFacts) -> Resolu
     said, origin = FRAMEWORK.version(asked, environment)
     version = parsed(said)
     if version < OLDEST:
-        unread = Unresolved(f"releases before {OLDEST} were not read, and {said} is meant")
-        return Resolution(NAME, said, origin, unread, named=f"{TITLE} {said}", bypasses=True)
+        return Resolution(NAME, said, origin, unread(OLDEST, said), named=f"{TITLE} {said}", bypasses=True)
     capability = typed.capability or next((gpu.capability for gpu in environment.gpus), ASSUMED)
     here = typed.capability is None and not typed.packages and bool(environment.gpus)
     spec = facts.spec or oracle.declare(facts.config)

@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from attncheck.environment import Environment
 from attncheck.findings import Recommendation, Setting, Severity
-from attncheck.frameworks.plugin import Fails, Outcome, Remark, Step
+from attncheck.frameworks.plugin import Fails, Outcome, Remark, Step, newer_than
 from attncheck.frameworks.transformer_engine_call import TAKEN_SINCE, documented, rewritten
 from attncheck.frameworks.transformer_engine_layers import Setup
 from attncheck.frameworks.transformer_engine_params import BACKENDS, FLASH, FUSED, READ, UNFUSED, Params
@@ -67,7 +67,7 @@ def steps(run: Run, outcome: Outcome) -> Iterator[Step]:
     """One step a setting, a variable and a backend."""
     written, version = run.setup.written, run.version
     if Version(READ[-1]) < version:
-        yield Step(f"is newer than {READ[-1]}, the newest release that was read: its rules are taken", "version")
+        yield newer_than(READ[-1])
     yield from _window_steps(run)
     yield from _variable_steps(run)
     if isinstance(outcome, Fails) and outcome.error != "ValueError":

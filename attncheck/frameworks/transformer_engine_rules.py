@@ -2,98 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from packaging.version import Version
-
-from attncheck.frameworks.transformer_engine_params import FLASH, FLASH_2, FLASH_3, FLASH_4, FUSED, UNFUSED, Params
+from attncheck.frameworks.transformer_engine_filters import (
+    CAUSAL,
+    Drop,
+    cudnn_below,
+    fa3_in_1_11,
+    fa3_sizes,
+    fa4_sizes,
+    flash_2_below,
+    off,
+    switch,
+    wide_on,
+)
+from attncheck.frameworks.transformer_engine_params import FLASH, FLASH_2, FLASH_3, FLASH_4, FUSED, UNFUSED
 
 _HALF = ("float16", "bfloat16")
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """One filter. drops: backends. says: TransformerEngine's own words. since: first version, below: first without it.
-
-    variable: the environment variable that is the cause, "" for none. modelled: False where the sentence stands for a
-    table in C++ of which only the documented part is known. switch: the variable is one that switches backends off.
-    """
-
-    drops: tuple[str, ...]
-    says: str
-    when: Callable[[Params], bool]
-    since: str = "1.9"
-    below: str = ""
-    variable: str = ""
-    modelled: bool = True
-    switch: bool = False
-
-    def acts(self, version: Version) -> bool:
-        """The release has this filter."""
-        return Version(self.since) <= version and (not self.below or version < Version(self.below))
-
-
-def _off(name: str) -> Callable[[Params], bool]:
-    return lambda p: p.variables.get(name, "1").strip() == "0"
-
-
-def _switch(name: str, drops: tuple[str, ...], since: str = "1.9") -> Drop:
-    return Drop(drops, f"due to {name}=0", _off(name), since, variable=name, switch=True)
-
-
-def _cudnn_below(*version: int) -> Callable[[Params], bool]:
-    return lambda p: p.cudnn is not None and p.cudnn < version
-
-
-def _flash_2_below(version: str) -> Callable[[Params], bool]:
-    """flash-attn 2 is there and older."""
-    return lambda p: p.flash.get(FLASH_2, Version("3")) < Version(version)
-
-
-def _fa3_in_1_11(p: Params) -> bool:
-    """FlashAttention 3 is still in play where 1.11 looks at ALiBi."""
-    unequal = p.mask_type in _CAUSAL and p.q_len != p.kv_len
-    return p.capability >= (9, 0) and p.dropout == 0 and not p.windowed and not unequal
-
-
-def _fa3_sizes(p: Params) -> bool:
-    """`_is_fa3_supported` says no."""
-    if p.head_dim > 256 or p.num_heads % p.num_kv_heads:
-        return True
-    latent = 128 < p.head_dim <= 192 and 96 < p.head_dim_v <= 128
-    return p.widths_differ and not (latent or (p.head_dim <= 64 and p.head_dim_v <= 512))
-
-
-def _fa4_sizes(p: Params) -> bool:
-    """`_validate_head_dims` of flash_attn.cute (4.0.0b36) refuses; it looks at compute capability 9, 10 and 11 only."""
-    sizes = (p.head_dim, p.head_dim_v)
-    if p.capability[0] == 9:
-        return any(not 8 <= size <= 256 or size % 8 for size in sizes)
-    if p.capability[0] not in (10, 11):
-        return False
-    known = sizes in ((192, 128), (256, 256)) or (p.head_dim_v == 512 and p.head_dim in (64, 512))
-    return any(size % 8 for size in sizes) or not (known or all(8 <= size <= 128 for size in sizes))
-
-
-def _wide_on(*capabilities: tuple[int, int]) -> Callable[[Params], bool]:
-    return lambda p: p.widest > 256 or p.widest % 8 != 0 or (p.widest > 192 and p.capability not in capabilities)
-
-
 _SM100 = ((10, 0), (12, 0))
-_CAUSAL = ("causal", "padding_causal")
 _ONE_SIDED = "as it only supports sliding window attention with causal mask, no dropout, and qkv_format = bshd/sbhd"
 _DIAGONAL = (
     "as it only supports bottom-right-diagonal causal mask since flash-attn 2.1 (Sq != Skv with a top-left causal mask)"
 )
 
 DROPS: tuple[Drop, ...] = (
-    _switch("NVTE_FLASH_ATTN", FLASH),
-    _switch("NVTE_FLASH_ATTN_V2", (FLASH_2,), "2.18"),
-    _switch("NVTE_FLASH_ATTN_V3", (FLASH_3,), "2.18"),
-    _switch("NVTE_FLASH_ATTN_V4", (FLASH_4,), "2.18"),
-    _switch("NVTE_FUSED_ATTN", (FUSED,)),
-    _switch("NVTE_UNFUSED_ATTN", (UNFUSED,)),
+    switch("NVTE_FLASH_ATTN", FLASH),
+    switch("NVTE_FLASH_ATTN_V2", (FLASH_2,), "2.18"),
+    switch("NVTE_FLASH_ATTN_V3", (FLASH_3,), "2.18"),
+    switch("NVTE_FLASH_ATTN_V4", (FLASH_4,), "2.18"),
+    switch("NVTE_FUSED_ATTN", (FUSED,)),
+    switch("NVTE_UNFUSED_ATTN", (UNFUSED,)),
     # Compute capability
     Drop((FLASH_2, FUSED), "for compute capability < sm80", lambda p: p.capability < (8, 0)),
     Drop((FLASH_3,), "for compute capability < sm90", lambda p: p.capability < (9, 0), below="2.3"),
@@ -103,7 +39,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FLASH_4,),
         "to prefer FlashAttention 3 on SM90",
-        lambda p: p.capability == (9, 0) and FLASH_3 in p.flash and not (_off("NVTE_FLASH_ATTN_V3")(p)),
+        lambda p: p.capability == (9, 0) and FLASH_3 in p.flash and not (off("NVTE_FLASH_ATTN_V3")(p)),
         "2.16",
     ),
     Drop((*FLASH, FUSED), "for an unsupported qkv_dtype (float16 and bfloat16 only)", lambda p: p.dtype not in _HALF),
@@ -114,20 +50,20 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FLASH_2,),
         "for softcap (requires flash-attn >= 2.6.0)",
-        lambda p: p.softcap != 0 and _flash_2_below("2.6")(p),
+        lambda p: p.softcap != 0 and flash_2_below("2.6")(p),
         "2.20",
     ),
     Drop((FLASH_2,), "for softcap with dropout", lambda p: p.softcap != 0 and p.dropout != 0 and p.training, "2.20"),
     # Head dimension
     Drop((FLASH_2,), "as it does not support MLA (head_dim_qk != head_dim_v)", lambda p: p.widths_differ, below="2.17"),
     Drop((FLASH_3,), "as it does not support MLA (head_dim_qk != head_dim_v)", lambda p: p.widths_differ, below="2.8"),
-    Drop((FLASH_2,), "due to unsupported head_dim_qk and head_dim_v", _wide_on((8, 0), (9, 0)), below="2.1"),
-    Drop((FLASH_2,), "due to unsupported head_dim_qk and head_dim_v", _wide_on((8, 0), (9, 0), *_SM100), "2.1"),
-    Drop((FLASH_3,), "due to unsupported head_dim_qk and head_dim_v", _wide_on((8, 0), (9, 0)), below="2.1"),
-    Drop((FLASH_3,), "due to unsupported head_dim_qk and head_dim_v", _wide_on((8, 0), (9, 0), *_SM100), "2.1", "2.3"),
+    Drop((FLASH_2,), "due to unsupported head_dim_qk and head_dim_v", wide_on((8, 0), (9, 0)), below="2.1"),
+    Drop((FLASH_2,), "due to unsupported head_dim_qk and head_dim_v", wide_on((8, 0), (9, 0), *_SM100), "2.1"),
+    Drop((FLASH_3,), "due to unsupported head_dim_qk and head_dim_v", wide_on((8, 0), (9, 0)), below="2.1"),
+    Drop((FLASH_3,), "due to unsupported head_dim_qk and head_dim_v", wide_on((8, 0), (9, 0), *_SM100), "2.1", "2.3"),
     Drop((FLASH_3,), "for head_dim > 128", lambda p: p.widest > 128, "2.3", "2.8"),
-    Drop((FLASH_3,), "due to unsupported num_heads, num_gqa_groups, head_dim_qk or head_dim_v", _fa3_sizes, "2.8"),
-    Drop((FLASH_4,), "due to unsupported head dimensions", _fa4_sizes, "2.16"),
+    Drop((FLASH_3,), "due to unsupported num_heads, num_gqa_groups, head_dim_qk or head_dim_v", fa3_sizes, "2.8"),
+    Drop((FLASH_4,), "due to unsupported head dimensions", fa4_sizes, "2.16"),
     Drop(
         (FUSED,),
         "as MLA for backward pass is not supported for compute capability = sm120",
@@ -148,7 +84,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FUSED,),
         "when Q or KV uses THD because it is not supported for compute capability = sm120 and cuDNN version < 9.18.1",
-        lambda p: p.qkv_format == "thd" and p.capability == (12, 0) and _cudnn_below(9, 18, 1)(p),
+        lambda p: p.qkv_format == "thd" and p.capability == (12, 0) and cudnn_below(9, 18, 1)(p),
         "2.14",
     ),
     Drop((FLASH_3, FLASH_4), "for dropout", lambda p: p.dropout != 0),
@@ -164,7 +100,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FUSED,),
         "for a softmax_type other than vanilla, qkv_format = thd and cuDNN version < 9.18",
-        lambda p: p.softmax_type != "vanilla" and p.qkv_format == "thd" and _cudnn_below(9, 18)(p),
+        lambda p: p.softmax_type != "vanilla" and p.qkv_format == "thd" and cudnn_below(9, 18)(p),
         "2.14",
     ),
     # Attention mask
@@ -178,14 +114,14 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         FLASH,
         _DIAGONAL,
-        lambda p: p.mask_type in _CAUSAL and p.q_len != p.kv_len and not _flash_2_below("2.1")(p),
+        lambda p: p.mask_type in CAUSAL and p.q_len != p.kv_len and not flash_2_below("2.1")(p),
         below="1.12",
     ),
-    Drop(FLASH, _DIAGONAL, lambda p: p.mask_type in _CAUSAL and p.q_len != p.kv_len, "1.12"),
+    Drop(FLASH, _DIAGONAL, lambda p: p.mask_type in CAUSAL and p.q_len != p.kv_len, "1.12"),
     Drop(
         FLASH,
         "as it only supports top-left-diagonal causal mask before flash-attn 2.1",
-        lambda p: p.mask_type.endswith("causal_bottom_right") and p.q_len != p.kv_len and _flash_2_below("2.1")(p),
+        lambda p: p.mask_type.endswith("causal_bottom_right") and p.q_len != p.kv_len and flash_2_below("2.1")(p),
         below="1.12",
     ),
     # Sliding window
@@ -198,7 +134,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FUSED,),
         "as it does not support sliding window attention with this attn_mask_type",
-        lambda p: p.windowed and ("padding" in p.mask_type or (p.q_len != p.kv_len and p.mask_type not in _CAUSAL)),
+        lambda p: p.windowed and ("padding" in p.mask_type or (p.q_len != p.kv_len and p.mask_type not in CAUSAL)),
         below="2.1",
     ),
     Drop(
@@ -224,7 +160,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FLASH_2,),
         "as sliding window attention requires flash-attn 2.3+",
-        lambda p: p.windowed and _flash_2_below("2.3")(p),
+        lambda p: p.windowed and flash_2_below("2.3")(p),
     ),
     Drop(
         FLASH,
@@ -244,13 +180,13 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FLASH_2,),
         "as ALiBi requires flash-attn 2.4+",
-        lambda p: p.bias_type == "alibi" and _flash_2_below("2.4")(p),
+        lambda p: p.bias_type == "alibi" and flash_2_below("2.4")(p),
         "1.12",
     ),
     Drop(
         (FLASH_2,),
         "for ALiBi",
-        lambda p: p.bias_type == "alibi" and FLASH_3 in p.flash and _flash_2_below("2.4")(p) and _fa3_in_1_11(p),
+        lambda p: p.bias_type == "alibi" and FLASH_3 in p.flash and flash_2_below("2.4")(p) and fa3_in_1_11(p),
         "1.11",
         "1.12",
     ),
@@ -265,7 +201,7 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FUSED,),
         "as no backend supports the provided input (a sliding window needs cuDNN 9.2)",
-        lambda p: p.windowed and _cudnn_below(9, 2)(p),
+        lambda p: p.windowed and cudnn_below(9, 2)(p),
         modelled=False,
     ),
     Drop(
@@ -278,14 +214,14 @@ DROPS: tuple[Drop, ...] = (
     Drop(
         (FLASH_3,),
         "as version <2.4.1 does not support deterministic execution",
-        lambda p: p.deterministic and _flash_2_below("2.4.1")(p),
+        lambda p: p.deterministic and flash_2_below("2.4.1")(p),
         below="1.12",
         variable="NVTE_ALLOW_NONDETERMINISTIC_ALGO",
     ),
     Drop(
         (FLASH_2,),
         "as version <2.4.1 does not support deterministic execution",
-        lambda p: p.deterministic and _flash_2_below("2.4.1")(p),
+        lambda p: p.deterministic and flash_2_below("2.4.1")(p),
         variable="NVTE_ALLOW_NONDETERMINISTIC_ALGO",
     ),
     Drop(

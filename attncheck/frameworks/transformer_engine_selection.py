@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packaging.version import InvalidVersion, Version
 
 from attncheck.environment import Environment
+from attncheck.frameworks.transformer_engine_filters import Drop
 from attncheck.frameworks.transformer_engine_packages import ACCEPTS, KNOWS_SINCE, PREFERS_FUSED, Accepts
 from attncheck.frameworks.transformer_engine_params import (
     BACKENDS,
@@ -19,7 +20,7 @@ from attncheck.frameworks.transformer_engine_params import (
     UNFUSED,
     Params,
 )
-from attncheck.frameworks.transformer_engine_rules import DROPS, Drop
+from attncheck.frameworks.transformer_engine_rules import DROPS
 
 #: Distribution behind each flash backend. Before 2.5 FlashAttention 3 was looked for as flashattn-hopper, which
 #: attncheck does not look for.

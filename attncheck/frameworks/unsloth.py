@@ -24,6 +24,8 @@ from attncheck.frameworks.plugin import (
     RunsOwn,
     Step,
     Unresolved,
+    newer_than,
+    unread,
 )
 from attncheck.frameworks.unsloth_defects import Defect, defects
 from attncheck.frameworks.unsloth_history import FLASH, LLAMA, LOADER, SDPA, XFORMERS, FastType
@@ -146,7 +148,7 @@ def _delegating(run: Run) -> str:
 
 def _outcome(run: Run, row: FastType | None) -> Outcome:
     if parsed(run.version) < parsed(history.OLDEST):
-        return Unresolved(f"releases before {history.OLDEST} were not read, and {run.version} is meant")
+        return unread(history.OLDEST, run.version)
     if row is None:
         asked = run.typed.get("attn_implementation")
         if asked and history.HONOURS_IMPLEMENTATION.holds(run.version):
@@ -165,7 +167,7 @@ def _outcome(run: Run, row: FastType | None) -> Outcome:
 
 def _steps(run: Run, row: FastType | None, delegating: str, outcome: Outcome) -> Iterator[Step]:
     if parsed(run.version) > parsed(history.NEWEST):
-        yield Step(f"is newer than {history.NEWEST}, the newest release that was read: its rules are taken", "version")
+        yield newer_than(history.NEWEST)
     if isinstance(outcome, Unresolved) and parsed(run.version) < parsed(history.OLDEST):
         return
     if delegating:

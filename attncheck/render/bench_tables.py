@@ -109,15 +109,8 @@ def _table(cells: list[BenchCell], exponents: Iterable[Growth]) -> BenchTable:
         Block(q_len, kv_len, batch, tuple(sorted(timed, key=lambda cell: cell.median or 0.0)))
         for (kv_len, q_len, batch), timed in sorted(lengths.items())
     ]
-    grown = [
-        entry
-        for entry in exponents
-        if (entry.level, entry.phase, entry.backward, entry.inputs, entry.mask)
-        == (case.level, case.phase, case.backward, case.inputs, case.mask)
-        and entry.head_dim in (None, case.head_dim)
-        and entry.dtype in ("", case.dtype)
-    ]
-    return BenchTable(case, tuple(blocks), tuple(_without(cells)), tuple(grown))
+    grown = tuple(entry for entry in exponents if entry.of(case))
+    return BenchTable(case, tuple(blocks), tuple(_without(cells)), grown)
 
 
 def _without(cells: Iterable[BenchCell]) -> list[Without]:

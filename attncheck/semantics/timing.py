@@ -125,6 +125,15 @@ class Growth:
     head_dim: int | None = None
     dtype: str = ""
 
+    def of(self, case: BenchCase) -> bool:
+        """Whether it speaks of this case's work, whatever the subject and the lengths."""
+        same = (self.level, self.phase, self.backward, self.inputs, self.mask)
+        return (
+            same == (case.level, case.phase, case.backward, case.inputs, case.mask)
+            and self.head_dim in (None, case.head_dim)
+            and self.dtype in ("", case.dtype)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceRates:

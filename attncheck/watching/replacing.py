@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Any
 
 from attncheck.watching.apis import APIS, Api
@@ -74,16 +74,19 @@ class Replacing:
             if callable(value) and (stand_in := stand_ins.get(id(value))) is not None:
                 self._put(module, name, value, stand_in)
 
-    def take_down(self, *, held: bool = False) -> None:
+    def take_down(self) -> None:
         """Put the functions back where modules have them; `put_up` replaces them again.
 
         A stand-in that a torch module holds (`self.attention = F.scaled_dot_product_attention`) stays where it is, as
-        pickle looks for it there when the model is saved; with held, it goes too. Modules are looked through the first
-        time only: that takes a tenth of a second, and models are built before their first steps.
+        pickle looks for it there when the model is saved. Modules are looked through the first time only: that takes
+        a tenth of a second, and models are built before their first steps.
         """
-        if self._staying is None and not held:
+        if self._staying is None:
             self._staying = self._held()
-        staying = set() if held or self._staying is None else self._staying
+        self._put_back(self._staying)
+
+    def _put_back(self, staying: Collection[int] = ()) -> None:
+        """The functions where modules have stand-ins. staying: identities of those that are left there."""
         for owner, name, function, stand_in in self._places.values():
             if id(stand_in) not in staying and vars(owner).get(name) is stand_in:
                 setattr(owner, name, function)
@@ -96,7 +99,7 @@ class Replacing:
 
     def restore(self) -> None:
         """Put everything back, for good."""
-        self.take_down(held=True)
+        self._put_back()
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()

@@ -26,7 +26,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from attncheck.frameworks import transformer_engine_rules as rules
+from attncheck.frameworks import transformer_engine_filters as filters
 from attncheck.frameworks.transformer_engine_call import MASK_TYPES, Written, rewritten
 from attncheck.frameworks.transformer_engine_params import FLASH_2, FLASH_3, FLASH_4, FUSED, UNFUSED, Params
 from attncheck.frameworks.transformer_engine_selection import VARIABLES, accepted, select
@@ -210,7 +210,7 @@ class Real:
 
 def _validate(head_dim: int, head_dim_v: int, major: int, _: int) -> None:
     params = Params((major, 0), head_dim=head_dim, head_dim_v=head_dim_v)
-    assert not rules._fa4_sizes(params)
+    assert not filters.fa4_sizes(params)
 
 
 def calls(version: Version, seed: int = 0) -> Iterator[Params]:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from attncheck.probe.flash.contract import require_bounds
+from attncheck.probe.flash.virtual import replaced
 
 #: The slot in which transformers 4.54 and later keep the function they loaded.
 _SLOT = "_flash_varlen_fn"
@@ -29,11 +30,8 @@ def bounds_checked(glue: ModuleType) -> Iterator[None]:
     if real is None:
         yield
         return
-    setattr(glue, _SLOT, _checked(real))
-    try:
+    with replaced(glue, _SLOT, _checked(real)):
         yield
-    finally:
-        setattr(glue, _SLOT, real)
 
 
 def _checked(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -76,7 +76,7 @@ def installed(implementation: str, model: Any = None) -> Iterator[VirtualFlash]:
     names = {} if glue is None else _seam(glue)(glue, implementation, functions)
     with ExitStack() as stack:
         for name, value in names.items():
-            stack.enter_context(_replaced(glue, name, value))
+            stack.enter_context(replaced(glue, name, value))
         _enter_interface(stack, model)
         if model is not None:
             _enter_classes(stack, model, glue, functions)
@@ -229,7 +229,7 @@ def _enter_interface(stack: ExitStack, model: Any) -> None:
         return
     if hasattr(interface, "_use_top_left_mask"):
         # Decided at import from the package's version; True there means "flash-attn older than 2.1".
-        stack.enter_context(_replaced(interface, "_use_top_left_mask", False))
+        stack.enter_context(replaced(interface, "_use_top_left_mask", False))
     # In float32 the interface asks the first nn.Linear of the attention module for a dtype, and a module without one
     # (GPT-2's Conv1D) ends in StopIteration. No real kernel meets that: in half precision nothing is asked.
     if (original := getattr(interface, "get_target_dtype", None)) is not None:
@@ -241,12 +241,12 @@ def _enter_interface(stack: ExitStack, model: Any) -> None:
             except StopIteration:
                 return None
 
-        stack.enter_context(_replaced(interface, "get_target_dtype", target_dtype))
+        stack.enter_context(replaced(interface, "get_target_dtype", target_dtype))
     elif model is not None:
         for module in model.modules():
             if hasattr(module, "is_causal") and hasattr(module, "config") and not _has_linear(module):
                 # The other place where older releases look for that dtype.
-                stack.enter_context(_replaced(module.config, "_pre_quantization_dtype", model.dtype))
+                stack.enter_context(replaced(module.config, "_pre_quantization_dtype", model.dtype))
 
 
 def _has_linear(module: Any) -> bool:
@@ -265,14 +265,14 @@ def _enter_classes(stack: ExitStack, model: Any, glue: ModuleType | None, functi
         flash_class = _flash_class(source, type(module))
         if flash_class is not None:
             if type(module) is not flash_class:
-                stack.enter_context(_replaced(module, "__class__", flash_class))
+                stack.enter_context(replaced(module, "__class__", flash_class))
             # Set by constructors from the package's version; True there means "flash-attn older than 2.1", or none.
-            stack.enter_context(_replaced(module, "_flash_attn_uses_top_left_mask", False))
+            stack.enter_context(replaced(module, "_flash_attn_uses_top_left_mask", False))
         if (flash_class is None and not _flash_function(source)) or source.__name__ in done:
             continue
         done.add(source.__name__)
         for name, value in _imported(source, functions).items() if glue is None else _shared(source, glue).items():
-            stack.enter_context(_replaced(source, name, value))
+            stack.enter_context(replaced(source, name, value))
 
 
 def _shared(source: ModuleType, glue: ModuleType) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def _flash_class(source: ModuleType, current: type) -> type | None:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Set an attribute (absent ones too) and put the old state back."""
     names: MutableMapping[str, Any] = vars(owner)
     before = getattr(owner, name) if name == "__class__" else names.get(name, _ABSENT)

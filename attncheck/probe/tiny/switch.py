@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from attncheck.probe.flash.virtual import shared_file
 from attncheck.probe.tiny import library
 
 
@@ -102,11 +103,8 @@ def preload(implementation: str) -> None:
 
     Raises what the library raises when it cannot be loaded.
     """
-    try:
-        from transformers import modeling_flash_attention_utils as glue
-    except ImportError:  # before 4.43 every model file imports the package itself
-        return
-    if (load := getattr(glue, "lazy_import_flash_attention", None)) is not None:
+    # Before 4.43 there is no such file: every model file imports the package itself.
+    if (load := getattr(shared_file(), "lazy_import_flash_attention", None)) is not None:
         load(implementation)
 
 
