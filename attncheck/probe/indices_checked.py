@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +27,25 @@ class IndicesChecked(TorchDispatchMode):  # type: ignore[misc]
         for size, index in _indexed(func, args):
             _require(size, index)
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def tables_checked(model: torch.nn.Module, highest: int) -> Iterator[None]:
+    """While it lasts, embeddings of the model with at most `highest` entries raise IndexError for an index outside.
+
+    For position ids up to `highest`, which a table of positions may not have. Nothing but those tables is looked at, so
+    compiled attention, which refuses a dispatch mode, runs as ever.
+    """
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.num_embeddings <= highest:
+                hooks.callback(module.register_forward_pre_hook(_look_up_inside).remove)
+        yield
+
+
+def _look_up_inside(table: torch.nn.Embedding, args: tuple[Tensor, ...]) -> None:
+    for index in args:
+        _require(table.num_embeddings, index)
 
 
 def _indexed(operator: Any, args: Sequence[Any]) -> Iterator[tuple[int, Tensor]]:

@@ -42,6 +42,8 @@ _PR_SET_PDEATHSIG = 1
 ROLE = "ATTNCHECK_WORKER"
 #: Set to a device in the environment of a worker that shall first load what every measurement there needs.
 WARM = "ATTNCHECK_WARM"
+#: What is said of a process that must be replaced.
+LOST = "the CUDA context is lost"
 
 
 def main() -> None:
@@ -162,7 +164,11 @@ class Server:
         except MemoryError as error:
             yield Failed(f"out of memory: {error}", kind="memory")
         except Exception as error:
-            yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+            if lost := device_error():
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; {LOST} ({lost})"
+                yield Failed(reason, traceback.format_exc(), spent=True)
+            else:
+                yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
             yield Done()
 
@@ -186,7 +192,7 @@ class Server:
                 outcome = job.run(step, request.arguments)
             except Exception as error:  # whatever a kernel library raises is an answer
                 outcome = outcome_of(error)
-            if isinstance(outcome, Crashed) and on_gpu():
+            if isinstance(outcome, Crashed):
                 require_device(outcome)
             yield StepDone(step, outcome)
 
@@ -200,30 +206,34 @@ class Server:
             for plugin in request.plugins:
                 importlib.import_module(plugin)
         for answer in run(self._tiny, request):
-            if isinstance(answer, ScenarioRun) and isinstance(answer.outcome, Crashed) and request.device == "cuda":
+            if isinstance(answer, ScenarioRun) and isinstance(answer.outcome, Crashed):
                 require_device(answer.outcome)
             yield answer
-
-
-def on_gpu() -> bool:
-    """True when this process has used a GPU."""
-    import torch
-
-    return bool(torch.cuda.is_initialized())
 
 
 class DeviceLost(Exception):
     """The GPU answers this process no more; only a new process can use it again."""
 
 
-def require_device(crash: Crashed) -> None:
-    """Raise DeviceLost when the crash left the CUDA context in error (illegal address, device-side assertion)."""
-    import torch
+def device_error() -> str:
+    """Type of what every call on the GPU raises from now on (illegal address, device-side assertion), "" if none does.
 
+    Also "" where this process has not used a GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return ""
     try:
         torch.cuda.synchronize()
     except Exception as error:  # the first call after such a crash raises it again, whatever its type
-        raise DeviceLost(f"{crash.reason}; the CUDA context is lost ({type(error).__name__})") from None
+        return type(error).__name__
+    return ""
+
+
+def require_device(crash: Crashed) -> None:
+    """Raise DeviceLost when the crash left the CUDA context in error."""
+    if lost := device_error():
+        raise DeviceLost(f"{crash.reason}; {LOST} ({lost})")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attncheck.probe.indices_checked import IndicesChecked
+from attncheck.probe.indices_checked import IndicesChecked, tables_checked
 
 X = torch.arange(12.0).reshape(4, 3)
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,3 +53,15 @@ def test_operators_inside_a_function_with_a_backward_of_its_own_are_seen() -> No
 
     with IndicesChecked(), pytest.raises(IndexError, match="index 9 is out of bounds for 4 entries"):
         First.apply(X, torch.tensor([9]))  # type: ignore[no-untyped-call]
+
+
+def test_tables_that_are_too_short_refuse_by_name_and_are_left_as_they_were() -> None:
+    model = torch.nn.ModuleDict({"positions": torch.nn.Embedding(32, 4), "tokens": torch.nn.Embedding(99, 4)})
+    index = torch.tensor([3, 32])
+    with tables_checked(model, 32):
+        with pytest.raises(IndexError, match=r"index 32 is out of bounds for 32 entries \(on a GPU"):
+            model["positions"](index)
+        assert model["tokens"](index).shape == (2, 4)
+        assert not model["tokens"]._forward_pre_hooks  # long enough: not looked at
+    with pytest.raises(IndexError, match="index out of range in self"):  # by torch itself
+        model["positions"](index)

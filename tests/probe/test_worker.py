@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attncheck.errors import NoVerdictError
 from attncheck.probe import client, process, worker
 from attncheck.probe.client import Prober
-from attncheck.probe.protocol import Build, Describe, Probe
+from attncheck.probe.protocol import Build, Describe, Failed, Job, Probe
 from attncheck.semantics.observation import Crashed, Observed
 from tests.probe.processes import gone, wait_until_gone
 
@@ -144,16 +146,45 @@ def test_an_interrupt_is_left_to_the_parent(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(run.outcome, Observed)
 
 
-def test_a_crash_that_leaves_the_device_in_error_needs_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lost_device(monkeypatch: pytest.MonkeyPatch) -> str:
+    """What every call on the GPU raises."""
     import torch
 
-    crash = Crashed("exception", "RuntimeError: CUDA error: an illegal memory access was encountered")
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    worker.require_device(crash)
+    error = "CUDA error: an illegal memory access was encountered\nSearch for it in the documentation"
 
     def refuse() -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError(error)
 
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", refuse)
+    return error
+
+
+def test_a_crash_that_leaves_the_device_well_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    worker.require_device(Crashed("exception", "ValueError: as planned"))
+
+
+def test_a_crash_that_leaves_the_device_in_error_needs_a_new_process(lost_device: str) -> None:
+    crash = Crashed("exception", f"RuntimeError: {lost_device.splitlines()[0]}")
     with pytest.raises(worker.DeviceLost, match="illegal memory access was encountered; the CUDA context is lost"):
         worker.require_device(crash)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_so_does_an_error_outside_of_any_scenario(lost: bool, request: pytest.FixtureRequest) -> None:
+    error = request.getfixturevalue("lost_device") if lost else "as planned"
+
+    class Broken(worker.Server):
+        def _job(self, request: Job) -> Iterator[Any]:
+            raise RuntimeError(error)
+
+    (failed,) = Broken().answer(Job("any", ("step",)))
+    assert isinstance(failed, Failed)
+    assert failed.spent is lost
+    words = f"RuntimeError: {error.splitlines()[0]}"
+    assert failed.reason == (f"{words}; the CUDA context is lost (RuntimeError)" if lost else words)
