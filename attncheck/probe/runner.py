@@ -19,7 +19,7 @@ from attncheck.probe.flash.contract import ContractError
 from attncheck.probe.flash.index_mask import index_masks_read
 from attncheck.probe.forward_only import forward_only
 from attncheck.probe.generation import drift
-from attncheck.probe.indices_checked import IndicesChecked
+from attncheck.probe.indices_checked import IndicesChecked, tables_checked
 from attncheck.probe.log_lines import warnings_heard
 from attncheck.probe.protocol import Probe, Started
 from attncheck.probe.randomness import random_state_kept, seed_library_generators
@@ -124,7 +124,7 @@ class _Session:
     def _model(self, overrides: tuple[tuple[str, Any], ...]) -> Any:
         if overrides not in self._models:
             request = self._request
-            if switch.is_flash(request.implementation) and not self._predicted:
+            if seam.is_flash(request.implementation) and not self._predicted:
                 switch.preload(request.implementation)
             self._models[overrides] = self._tiny.instantiate(
                 request.implementation, request.dtype, request.device, dict(overrides) or None
@@ -166,7 +166,9 @@ class _Session:
         index = index_masks_read() if variant.mask is MaskInput.INDEX else nullcontext()
         # The glue of flash attention takes any mask for one of padding, and a 4D one for indices far outside.
         checked = IndicesChecked() if request.device == "cuda" and self._misread(variant) else nullcontext()
-        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick, index, checked:
+        highest = max((max(row) for row in variant.positions or ()), default=0)
+        tables = tables_checked(model, highest) if request.device == "cuda" else nullcontext()
+        with self._flash(model) as flash, torch.set_grad_enabled(variant.gradients), quick, index, checked, tables:
             generated = None
             with probe as recorder:
                 begin = functools.partial(setattr, recorder, "step")
@@ -201,11 +203,11 @@ class _Session:
         implementation = self._request.implementation
         if self._predicted:
             return virtual_flash.installed(implementation, model)
-        glue = virtual_flash.shared_file() if switch.is_flash(implementation) else None
+        glue = virtual_flash.shared_file() if seam.is_flash(implementation) else None
         return nullcontext() if glue is None else bounds_checked(glue)
 
     def _misread(self, variant: Variant) -> bool:
-        return switch.is_flash(self._request.implementation) and variant.mask in FOUR_DIMENSIONAL
+        return seam.is_flash(self._request.implementation) and variant.mask in FOUR_DIMENSIONAL
 
     def _kernels(self) -> tuple[str, ...]:
         """The kernels below sdpa that may run on the device."""

@@ -211,6 +211,16 @@ def test_padding_functions_round_trip():
     torch.testing.assert_close(flash_padding.index_first_axis(x.flatten(0, 1), indices), tokens)
 
 
+@pytest.mark.parametrize("name", ["max_seqlen_q", "max_seqlen_k"])
+def test_fa4_varlen_takes_no_tensor_for_a_length(name: str) -> None:
+    x, ends = torch.randn(8, 2, 16), torch.tensor([0, 3, 8], dtype=torch.int32)
+    lengths = {"cu_seqlens_q": ends, "cu_seqlens_k": ends, "max_seqlen_q": 5, "max_seqlen_k": 5}
+    fa4_varlen(x, x, x, **lengths)
+    with pytest.raises(ContractError, match=f"flash-attn 4 takes {name} as an int, got a tensor"):
+        fa4_varlen(x, x, x, **{**lengths, name: torch.tensor(5)})
+    fa2_varlen(x, x, x, **{**lengths, name: torch.tensor(5)})
+
+
 def test_fa4_varlen_takes_sinks():
     q, k, v = tensors(6, 6)
     cu = torch.tensor([0, 2, 6], dtype=torch.int32)

@@ -57,6 +57,13 @@ def _widths(*tensors: Tensor) -> None:
         raise ContractError(f"flash-attn supports head sizes up to {_WIDEST}, got {widest}")
 
 
+def _whole(**lengths: object) -> None:
+    """FA4 hands them to its compiler, which takes no tensors (4.0.0b36: read on an H200; transformers PR #48353)."""
+    for name, given in lengths.items():
+        if isinstance(given, Tensor):
+            raise ContractError(f"flash-attn 4 takes {name} as an int, got a tensor")
+
+
 def _fa2_terms(q: Tensor, v: Tensor, terms: Softmax) -> Softmax:
     _widths(q, v)
     if v.shape[-1] != q.shape[-1]:
@@ -235,6 +242,7 @@ def fa4_varlen(
         raise NotImplementedError("the plain-torch flash contract needs cu_seqlens_q and cu_seqlens_k")
     _refuse(qv=qv, seqused_q=seqused_q, seqused_k=seqused_k, gather_kv_indices=gather_kv_indices, page_table=page_table)
     _refuse(score_mod=score_mod, mask_mod=mask_mod, block_sparse_tensors=block_sparse_tensors)
+    _whole(max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k)
     longest = (max_seqlen_q or q.shape[0], max_seqlen_k or k.shape[0])
     bounds, terms = _optional_bounds(window_size, causal), Softmax(softmax_scale, softcap, sinks=learnable_sink)
     return contract.varlen(q, k, v, (cu_seqlens_q, cu_seqlens_k), longest, *bounds, terms)

@@ -125,7 +125,8 @@ class _Session:
                 with flex_masks.evaluated_once(name):
                     output = function(module, query, key, value, *mask, *rest, **kwargs)
                     given = query, key, value, mask, rest, loud(kwargs), self.seed, self.made
-                    replay = Replay(function, module, *given, any_width=flex_masks.any_value_width(name))
+                    wide = flex_masks.any_value_width(name)
+                    replay = Replay(function, module, *given, any_width=wide, tiled=seam.is_flash(name))
                     self._read(name, replay, output)
             finally:
                 self.busy = False

@@ -19,6 +19,11 @@ Function = Callable[..., Any]
 EAGER_SUFFIX = "eager_attention_forward"
 
 
+def is_flash(implementation: str) -> bool:
+    """True for transformers' own flash-attention names."""
+    return implementation.startswith("flash_attention_")
+
+
 def exists() -> bool:
     """True where the installed transformers looks attention functions up by name: from 4.48 on."""
     import transformers.modeling_utils as library

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attncheck.probe.protocol import NotBuilt, TinyInfo
+from attncheck.probe.reading import seam
 from attncheck.probe.tiny import library, switch, target
 from attncheck.probe.tiny import rules as shrink_rules
 from attncheck.probe.tiny.construct import construct, seeded, share
@@ -87,7 +88,7 @@ class TinyModel:
         return self._made[key]
 
     def _construct(self, config: Mapping[str, Any], implementation: str, dtype: str) -> Any:
-        flash = switch.unchecked() if switch.is_flash(implementation) else contextlib.nullcontext()
+        flash = switch.unchecked() if seam.is_flash(implementation) else contextlib.nullcontext()
         with flash:
             model = construct(self._config_class, self._model_class, config, implementation, dtype)
         return hand_over(model, self.info.config["model_type"])

@@ -8,12 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from attncheck.probe.flash.virtual import shared_file
+from attncheck.probe.reading import seam
 from attncheck.probe.tiny import library
-
-
-def is_flash(implementation: str) -> bool:
-    """True for transformers' own flash-attention names."""
-    return implementation.startswith("flash_attention_")
 
 
 def bare(cls: Any, config: Any) -> Any:
@@ -35,7 +31,7 @@ def check(model: Any, implementation: str) -> str:
     """
     if implementation == "eager":
         return implementation
-    if is_flash(implementation) and not supports(model, implementation):
+    if seam.is_flash(implementation) and not supports(model, implementation):
         raise ValueError(
             f"{type(model).__name__} does not support FlashAttention ({implementation}): "
             "the class declares no flash support"
@@ -45,7 +41,7 @@ def check(model: Any, implementation: str) -> str:
             try:
                 return str(method(implementation, is_init_check=True))
             except ImportError:
-                if not is_flash(implementation):
+                if not seam.is_flash(implementation):
                     raise
             return implementation
     return _check_before_4_54(model, implementation)
