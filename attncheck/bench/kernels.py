@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from attncheck.backends.interface import Api
 from attncheck.bench import gate, memory, subjects
@@ -38,21 +39,30 @@ def measure(session: Session, name: str) -> None:
         return
     api, device = session.apis[name][1], session.plan.device
     checks = _check(session, api, [case for case, _ in found])
-    steps: dict[str, BenchCase] = {}
-    compiled: dict[str, float] = {}
-    for number, (case, attention) in enumerate(found):
-        short = gate.checked_case(case, device)
-        seen, first_call = checks[short]
-        if (cell := _untimed(session, case, attention, api, seen)) is not None:
+    exhausted = memory.Exhausted()
+    for _, same in groupby(found, key=lambda entry: entry[0].kv_len):
+        timed: dict[BenchCase, float] = {}
+        for case, attention in same:
+            short = gate.checked_case(case, device)
+            seen, first_call = checks[short]
+            if (cell := _untimed(session, case, attention, api, seen)) is not None:
+                session.add(cell)
+            elif reason := memory.too_large(case, device) or exhausted.reason(case):
+                session.add(BenchCell(case, Outcome.NOT_RUN, detail=reason))
+            else:
+                timed[case] = first_call
+                checks[short] = seen, 0.0  # the next case of this kind finds it compiled
+        for cell in _timed(session, api, timed):
+            exhausted.note(cell)
             session.add(cell)
-        elif reason := memory.too_large(case, device):
-            session.add(BenchCell(case, Outcome.NOT_RUN, detail=reason))
-        else:
-            steps[str(number)], compiled[str(number)] = case, first_call
-            checks[short] = seen, 0.0  # the next case of this kind finds it compiled
-    job = Job("bench", tuple(steps), _arguments(session, steps))
-    for done in session.steps(job, api, steps):
-        session.add(session.cell(steps[done.step], done.outcome, compiled[done.step]))
+
+
+def _timed(session: Session, api: Api, compiled: Mapping[BenchCase, float]) -> Iterator[BenchCell]:
+    """The cells of cases with the seconds that their checks spent compiling for them."""
+    steps = {str(number): case for number, case in enumerate(compiled)}
+    for done in session.steps(Job("bench", tuple(steps), _arguments(session, steps)), api, steps):
+        case = steps[done.step]
+        yield session.cell(case, done.outcome, compiled[case])
 
 
 def _check(session: Session, api: Api, found: Sequence[BenchCase]) -> Checks:

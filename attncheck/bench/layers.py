@@ -16,7 +16,7 @@ from attncheck.semantics.convention import Outcome
 from attncheck.semantics.timing import BenchCase, BenchCell
 
 #: Seconds of a first call after which longer cases of an implementation are left out, unless it was asked for by name.
-LONG_FIRST_CALL = 20.0
+LONG_FIRST_CALL = 10.0
 
 
 def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) -> None:
@@ -35,23 +35,29 @@ def measure(session: Session, layer: LayerPlan, verdicts: gate.LayerVerdicts) ->
             continue
         patient = name in session.options.impl
         slow: BenchCell | None = None
+        exhausted = memory.Exhausted()
         for _, same in groupby(found, key=lambda entry: entry[0].kv_len):
             timed = []
             for case, attention in same:
                 if (cell := _untimed(session, case, attention, errors.get(name, ()))) is not None:
                     session.add(cell)
-                elif reason := memory.too_large(case, session.plan.device) or _compiles_too_long(slow, patient):
+                elif reason := (
+                    memory.too_large(case, session.plan.device)
+                    or exhausted.reason(case)
+                    or _compiles_too_long(slow, patient)
+                ):
                     session.add(BenchCell(case, Outcome.NOT_RUN, detail=reason))
                 else:
                     timed.append((case, attention.layer or 0))
             for cell in _timed(session, layer, timed):
+                exhausted.note(cell)
                 session.add(cell)
                 if (cell.first_call or 0.0) > LONG_FIRST_CALL:
                     slow = cell
 
 
 def _compiles_too_long(slow: BenchCell | None, patient: bool) -> str:
-    """Why nothing longer is tried: the compiler's time grows with the length (on an H100 beyond a minute at 16k)."""
+    """Why nothing longer is tried: compiling takes the longer (on an H100 13 s at 4k, beyond a minute at 16k)."""
     if slow is None or patient:
         return ""
     name, length = slow.case.subject, slow.case.kv_len

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field, replace
 
-from attncheck.semantics.timing import BenchCase
+from attncheck.semantics.convention import Outcome
+from attncheck.semantics.timing import BenchCase, BenchCell
 from attncheck.semantics.workload import ITEM_SIZES
 
 #: Tensors of queries x keys a head that plain attention holds at once: logits, masked logits, probabilities.
@@ -12,6 +14,29 @@ _COPIES = 3
 #: Share of the free memory that one call may take.
 _SHARE = 0.5
 _GIB = 1 << 30
+#: How the reason of a cell begins that ran out of memory.
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(slots=True)
+class Exhausted:
+    """Which kinds of cases ran out of memory: longer ones of a kind take more, and are not tried."""
+
+    _tokens: dict[BenchCase, int] = field(default_factory=dict)
+
+    def note(self, cell: BenchCell) -> None:
+        """Remember a finished cell if it ran out of memory."""
+        if cell.outcome is Outcome.CRASHED and cell.detail.startswith(OUT_OF_MEMORY):
+            self._tokens.setdefault(_kind(cell.case), cell.case.kv_len)
+
+    def reason(self, case: BenchCase) -> str:
+        """Why a case is not tried, "" for one that is."""
+        tokens = self._tokens.get(_kind(case))
+        return "" if tokens is None or case.kv_len <= tokens else f"{OUT_OF_MEMORY} at {tokens} tokens already"
+
+
+def _kind(case: BenchCase) -> BenchCase:
+    return replace(case, batch=0, q_len=0, kv_len=0, cells=0)
 
 
 def too_large(case: BenchCase, device: str) -> str:

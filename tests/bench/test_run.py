@@ -87,6 +87,14 @@ def test_every_case_has_a_cell(report: tuple[Report, Sequence[Report]]) -> None:
     assert found.exit_code == 0
 
 
+def test_what_ran_out_of_memory_is_not_tried_at_longer_lengths(shared: None) -> None:
+    found = bench("made-runs-out", "made-right", seq_lens=(64, 320, 384), passes=("forward",), masks=("causal",))
+    became = {cell.case.kv_len: cell for cell in of(found, "made-runs-out")}
+    assert [became[length].outcome for length in (64, 320, 384)] == [Outcome.READ, Outcome.CRASHED, Outcome.NOT_RUN]
+    assert became[384].detail == "out of memory at 320 tokens already"
+    assert {cell.outcome for cell in of(found, "made-right")} == {Outcome.READ}
+
+
 def test_what_breaks_is_a_result_and_the_run_goes_on(report: tuple[Report, Sequence[Report]]) -> None:
     found, _ = report
     assert by_length(found, "made-runs-out") == {64: {Outcome.READ}, 320: {Outcome.CRASHED}}
