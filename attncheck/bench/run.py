@@ -18,6 +18,9 @@ from attncheck.probe.protocol import Job
 from attncheck.report import Report
 from attncheck.semantics.timing import DeviceRates
 
+#: What takes seconds to import before a layer can be built.
+LAYERS_NEED = ("transformers.modeling_utils", "transformers.models.auto.modeling_auto")
+
 
 def bench(options: BenchOptions, progress: Progress = lambda _: None, partial: Partial = lambda _: None) -> Report:
     """Time what was asked for. partial: called with a whole, incomplete report after each cell.
@@ -70,7 +73,7 @@ def _prepare(session: Session) -> None:
     """Start every process that will be needed, so that their imports go on beside the first measurements."""
     runnable = [session.apis[name][1] for name in session.plan.kernels if not kernels.lacks(session, name)]
     if session.plan.layers or any(api.needs_dynamo for api in runnable):
-        session.jobs.prepare(dynamo=True)
+        session.jobs.prepare(dynamo=True, imports=LAYERS_NEED if session.plan.layers else ())
     for api in runnable:
         if api.environment:
             session.jobs.prepare(variables=api.environment, dynamo=api.needs_dynamo)

@@ -117,7 +117,7 @@ def reasons(name: str, speeds: Speeds | None, held: HeldBench | None, default: s
     if not best.ordered:
         return []
     others = [row for row in speeds.rows if row is not best]
-    right = [row for row in others if row.ordered]
+    right = [row for row in others if row.ordered and not faster(row, best)]
     beside = [row for row in right if row.implementation in (REFERENCE, default)] or right[:1]
     words = [_against(best, row) for row in beside]
     ahead = [
@@ -128,7 +128,7 @@ def reasons(name: str, speeds: Speeds | None, held: HeldBench | None, default: s
     what = "forward and backward" if speeds.backward else "forward"
     where = f"at {speeds.kv_len} tokens, {what}, measured by bench on {speeds.device}"
     found = [f"{' and '.join(words)} {where}"] if words else []
-    found += [", ".join(ahead) + ("" if words else f" {where}")] if ahead else []
+    found += [", ".join(ahead if words else (where, *ahead))] if ahead else []
     return found + _decode(name, speeds, held)
 
 

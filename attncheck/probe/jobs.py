@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attncheck.probe.process import Worker, WorkerDied
 from attncheck.probe.protocol import AskTorch, Failed, Job, Started, StepDone
-from attncheck.probe.worker import ROLE, WARM
+from attncheck.probe.worker import IMPORTS, ROLE, WARM
 from attncheck.semantics.observation import Crashed, NotRun
 
 #: Kernel libraries raise into a process whose environment says this; nothing is fetched by a probe of kernels.
@@ -92,9 +92,14 @@ class Jobs:
         for worker in list(self._workers.values()):
             worker.close(kill=True)
 
-    def prepare(self, *, variables: Mapping[str, str] | None = None, dynamo: bool = False) -> None:
-        """Start the process that a job with these settings will run in: its imports go on meanwhile."""
-        self._worker({**({} if dynamo else _NO_DYNAMO), **(variables or {})})
+    def prepare(
+        self, *, variables: Mapping[str, str] | None = None, dynamo: bool = False, imports: Sequence[str] = ()
+    ) -> None:
+        """Start the process that a job with these settings will run in: its imports go on meanwhile.
+
+        imports: modules that the job needs besides torch.
+        """
+        self._worker({**({} if dynamo else _NO_DYNAMO), **(variables or {})}, {IMPORTS: ",".join(imports)})
 
     def torch_state(self, patience: float) -> str | None:
         """What torch says of itself in the process of `prepare()`: JSON of `torch_trial.state`.
@@ -130,11 +135,12 @@ class Jobs:
         with contextlib.closing(self._worker(variables).ask(request, self._limit)) as answers:
             yield from answers
 
-    def _worker(self, variables: Mapping[str, str]) -> Worker:
+    def _worker(self, variables: Mapping[str, str], once: Mapping[str, str] | None = None) -> Worker:
+        """The process of these variables. once: further ones for a process that is started now."""
         key = tuple(sorted(variables.items()))
         if self._ended:
             raise JobsEnded
         worker = self._workers.get(key)
         if worker is None or worker.closed:
-            worker = self._workers[key] = Worker({**self._always, **variables})
+            worker = self._workers[key] = Worker({**self._always, **variables, **(once or {})})
         return worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import re
 from types import TracebackType
 
 from attncheck.semantics.observation import Crashed, Reason, Rejected
@@ -12,6 +13,8 @@ ANNOUNCERS = ("transformers", "torch")
 #: What libraries raise to say that they do not support something. Slips in the code raise the same types without a
 #: `raise` statement, which is how the two are told apart.
 REFUSALS = (ValueError, NotImplementedError, ImportError)
+#: Where torch's out-of-memory errors on a GPU say what did not fit, and into what.
+_WANTED, _FREE = re.compile(r"[Tt]ried to allocate [\d.]+ \w+"), re.compile(r"of which ([\d.]+ \w+) is free")
 #: Modules of ours that hand the library's calls on to torch unchanged.
 ONLOOKERS = ("attncheck.probe.reading.operations", "attncheck.probe.indices_checked")
 
@@ -25,7 +28,7 @@ def outcome_of(error: BaseException) -> Rejected | Crashed:
     """
     text = first_line(error)
     if out_of_memory(error):
-        return Crashed("memory", text)
+        return Crashed("memory", memory_words(error))
     frame = innermost(error.__traceback__)
     if frame is not None and from_library(frame) and refuses(error, frame):
         return Rejected((Reason(first_sentence(error), source=place(frame)),))
@@ -55,6 +58,14 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
+
+
+def memory_words(error: BaseException) -> str:
+    """What an out-of-memory error says, without the account of every process that torch adds."""
+    wanted, free = (pattern.search(str(error)) for pattern in (_WANTED, _FREE))
+    if wanted is None:
+        return first_sentence(error)
+    return f"{wanted[0]}, {free[1]} free" if free else wanted[0]
 
 
 def innermost(traceback: TracebackType | None) -> TracebackType | None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 #: Written over before each repetition: more than the L2 of any GPU (H100: 50 MB). As in triton.testing.do_bench.
 FLUSHED_BYTES = 256 * 1024 * 1024
 #: Calls of the warm-up by which the time that Python takes to launch is read; few enough to fit into a launch queue.
-_LAUNCHES = 10
+_LAUNCHES = 5
+#: Calls of at least this many seconds are warm after their first two; a launch hardly takes as long.
+_SLOW = 0.01
 #: Share of the measured time from which a call is bound by its launch and not by its kernel.
 _BOUND = 0.8
 
@@ -124,7 +126,9 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
 
 def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> float | None:
     """Seconds that Python takes to launch one call, None where it was called too seldom to tell."""
-    count = min(budget.most, int(budget.warm_up / max(estimate, 1e-9)))  # a slow call is warm after its first two
+    count = min(budget.most, int(budget.warm_up / max(estimate, 1e-9)))
+    if estimate < _SLOW:
+        count = max(count, _LAUNCHES)
     started = time.perf_counter()
     launched = None
     for number in range(1, count + 1):

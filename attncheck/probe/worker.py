@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from attncheck.probe.protocol import (
@@ -42,6 +43,8 @@ _PR_SET_PDEATHSIG = 1
 ROLE = "ATTNCHECK_WORKER"
 #: Set to a device in the environment of a worker that shall first load what every measurement there needs.
 WARM = "ATTNCHECK_WARM"
+#: Modules, joined by commas, that it shall import as well while it has nothing to do.
+IMPORTS = "ATTNCHECK_IMPORTS"
 #: What is said of a process that must be replaced.
 LOST = "the CUDA context is lost"
 
@@ -121,6 +124,9 @@ class Server:
                     from attncheck.probe.kernels.warm import load
 
                     load(device)
+                for module in filter(None, os.environ.get(IMPORTS, "").split(",")):
+                    with suppress(Exception):  # told where it is needed
+                        importlib.import_module(module)
                 return
             name = "transformers"
             import transformers

@@ -137,11 +137,11 @@ def real_shapes(report: Report) -> Html:
 
 def speed_table(found: Speeds) -> Html:
     """What a stored bench says for the recommendation."""
+    headings, texts = speeds.table(found)
     rows = []
-    for row in found.rows:
-        name, *others = speeds.cells(row)
+    for row, (name, *others) in zip(found.rows, texts, strict=True):
         rows.append((code(name), *(others if row.ordered else (tag("span", text, class_="dim") for text in others))))
-    grid = table(speeds.HEADINGS, rows, label=speeds.TITLE, class_="wide") if rows else Html()
+    grid = table(headings, rows, label=speeds.TITLE, class_="wide") if rows else Html()
     told = (coloured(f"{symbol} {text}", colour) for symbol, text, colour in speeds.remarks(found))
     return join([tag("p", speeds.call(found), class_="dim"), grid, bullets(told)])
 

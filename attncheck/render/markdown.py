@@ -142,11 +142,9 @@ def _declared(model: Model) -> str:
 
 
 def _speeds(found: Speeds) -> str:
-    rows = []
-    for row in found.rows:
-        name, *others = speeds.cells(row)
-        rows.append((code(name), *map(text, others)))
-    grid = table(speeds.HEADINGS, rows) if rows else ""
+    headings, texts = speeds.table(found)
+    rows = [(code(name), *map(text, others)) for name, *others in texts]
+    grid = table(headings, rows) if rows else ""
     told = bullets(text(f"{symbol} {words}") for symbol, words, _ in speeds.remarks(found))
     return "\n\n".join(filter(None, (f"### {speeds.TITLE}", text(speeds.call(found)), grid, told)))
 

@@ -15,6 +15,8 @@ from attncheck.semantics.speeds import SpeedRow, Speeds
 
 TITLE = "Times of a bench"
 HEADINGS = ("implementation", "time", "p20..p80", "n", "to eager", "timed as", "compare says")
+#: Columns that are right-aligned.
+NUMBERS = ("time", "n", "to eager")
 
 
 def call(speeds: Speeds) -> str:
@@ -34,8 +36,18 @@ def call(speeds: Speeds) -> str:
     return f"{', '.join(parts)}; {source}"
 
 
-def cells(row: SpeedRow) -> tuple[str, ...]:
-    """The texts of one row, under `HEADINGS`."""
+def table(speeds: Speeds) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings, and the texts of each row under them; the first is the implementation."""
+    telling = {
+        "to eager": any(row.to_eager is not None for row in speeds.rows),
+        "timed as": any(row.subject != row.implementation for row in speeds.rows),
+    }
+    shown = [number for number, name in enumerate(HEADINGS) if telling.get(name, True)]
+    rows = [_cells(row) for row in speeds.rows]
+    return tuple(HEADINGS[number] for number in shown), [tuple(row[number] for number in shown) for row in rows]
+
+
+def _cells(row: SpeedRow) -> tuple[str, ...]:
     _, size = words.time_unit(row.median)
     spread = f"{words.digits(row.p20 / size)}..{words.digits(row.p80 / size)}"
     eager = words.ratio(row.to_eager)
@@ -53,14 +65,13 @@ def sections(speeds: Speeds) -> list[RenderableType]:
     """In the terminal."""
     parts: list[RenderableType] = [heading(TITLE), inset(Text(call(speeds), style="dim"))]
     if speeds.rows:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-        for name in HEADINGS:
-            right, wrapped = name in ("time", "n", "to eager"), name == HEADINGS[-1]
-            table.add_column(name, justify="right" if right else "left", no_wrap=not wrapped)
-        for row in speeds.rows:
-            name, *others = cells(row)
-            table.add_row(Text(name, style="bold"), *others, style="" if row.ordered else "dim")
-        parts.append(inset(table))
+        headings, rows = table(speeds)
+        shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+        for name in headings:
+            shown.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != HEADINGS[-1])
+        for row, (name, *others) in zip(speeds.rows, rows, strict=True):
+            shown.add_row(Text(name, style="bold"), *others, style="" if row.ordered else "dim")
+        parts.append(inset(shown))
     if found := remarks(speeds):
         told = grid(labels="")
         for symbol, text, colour in found:

@@ -106,6 +106,15 @@ def test_what_is_only_predicted_right_or_broke_does_not_win_by_speed() -> None:
     assert "flash_attention_2 is 12.0 times as fast, but predicted right only" in why
 
 
+def test_what_is_faster_and_not_recommended_is_not_called_as_fast() -> None:
+    held = bench(call("sdpa", 12.0), call("flash_attention_2", 1.0))
+    name, why = best(conclude(held, run("sdpa"), run("flash_attention_2", basis=Basis.PREDICTED)))
+    assert name == "sdpa"
+    where = "at 16384 tokens, forward, measured by bench on NVIDIA H100"
+    assert f"{where}, flash_attention_2 is 12.0 times as fast, but predicted right only" in why
+    assert "within noise" not in why
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

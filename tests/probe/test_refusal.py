@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+import torch
 
-from attncheck.probe.refusal import outcome_of
+from attncheck.probe.refusal import memory_words, outcome_of
 from attncheck.semantics.observation import Crashed, Rejected
 
 
@@ -63,6 +64,23 @@ def test_out_of_memory_has_its_own_kind(code: str):
     outcome = outcome_of(raised(code))
     assert isinstance(outcome, Crashed)
     assert outcome.kind == "memory"
+
+
+def test_what_did_not_fit_is_told_without_the_account_of_every_process() -> None:
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 64.00 GiB. GPU 0 has a total capacity of 79.18 GiB of which 5.01 GiB is "
+        "free. Process 642 has 812.00 MiB memory in use. Of the allocated memory 66.94 GiB is allocated by PyTorch"
+    )
+    assert memory_words(error) == "Tried to allocate 64.00 GiB, 5.01 GiB free"
+    outcome = outcome_of(error)
+    assert isinstance(outcome, Crashed)
+    assert (outcome.kind, outcome.reason) == ("memory", "Tried to allocate 64.00 GiB, 5.01 GiB free")
+    assert memory_words(MemoryError("no room. Buy more.")) == "no room"
+    assert memory_words(
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
+        )
+    ).startswith("tried to allocate 8 bytes")
 
 
 def test_an_empty_message_still_says_something():

@@ -45,6 +45,14 @@ def test_on_a_cpu_every_call_is_counted() -> None:
     assert found.spent >= found.first_call > 0
 
 
+@pytest.mark.parametrize(("estimate", "calls", "known"), [(1e-5, 100, True), (0.009, 5, True), (0.02, 1, False)])
+def test_the_launch_is_read_of_every_call_that_may_be_bound_by_it(estimate: float, calls: int, known: bool) -> None:
+    made: list[int] = []
+    launch = timing._warm_up(lambda: made.append(1), estimate, Budget())
+    assert len(made) == calls
+    assert (launch is not None) is known
+
+
 def test_what_the_call_raises_gets_through() -> None:
     def broken() -> None:
         raise RuntimeError("out of memory")

@@ -17,7 +17,7 @@ from attncheck.probe.kernels.bench_check import with_repeats
 from attncheck.probe.kernels.interface import KernelJob
 from attncheck.probe.kernels.subject import Inexpressible, NoBackward, Refused, Subject, refusals, subject
 from attncheck.probe.reading.kernel import Call
-from attncheck.probe.refusal import first_line, out_of_memory
+from attncheck.probe.refusal import memory_words, out_of_memory
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.timing import LAUNCH_BOUND, BenchCase, BenchCell
 
@@ -42,7 +42,7 @@ def run(step: str, arguments: Mapping[str, Any]) -> tuple[BenchCell, float]:
     except Exception as error:
         if not out_of_memory(error):
             raise
-        told = f"out of memory: {first_line(error)}"
+        told = f"out of memory: {memory_words(error)}"
     finally:
         release(tested.device)
     return BenchCell(case, Outcome.CRASHED, detail=told), time.perf_counter() - started

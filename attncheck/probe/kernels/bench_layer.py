@@ -18,7 +18,7 @@ from attncheck.probe import timing
 from attncheck.probe.kernels.bench import cell_of, sdpa_kernel
 from attncheck.probe.kernels.bench_calls import held, release
 from attncheck.probe.kernels.interface import KernelJob
-from attncheck.probe.refusal import first_line, out_of_memory, outcome_of
+from attncheck.probe.refusal import memory_words, out_of_memory, outcome_of
 from attncheck.probe.tiny import library, target
 from attncheck.probe.tiny.one_layer import one_layer
 from attncheck.semantics.convention import Outcome
@@ -52,7 +52,7 @@ def run(step: str, arguments: Mapping[str, Any]) -> tuple[BenchCell, float]:
         if isinstance(became, Rejected):
             cell = BenchCell(case, Outcome.REFUSED, detail="; ".join(reason.text for reason in became.reasons))
         elif out_of_memory(error):
-            cell = BenchCell(case, Outcome.CRASHED, detail=f"out of memory: {first_line(error)}")
+            cell = BenchCell(case, Outcome.CRASHED, detail=f"out of memory: {memory_words(error)}")
         else:
             raise
     finally:

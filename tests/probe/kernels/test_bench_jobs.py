@@ -184,7 +184,7 @@ def test_a_call_bound_by_its_launch_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("name", "outcome", "words"),
     [
-        ("made-runs-out", Outcome.CRASHED, "out of memory: CUDA out of memory"),
+        ("made-runs-out", Outcome.CRASHED, "out of memory: Tried to allocate 80 GiB"),
         ("made-refuses-long", Outcome.REFUSED, "at most 300 tokens"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attncheck.probe.jobs import Jobs
@@ -26,3 +28,16 @@ def test_a_process_readies_itself_and_still_answers() -> None:
     with Jobs(60.0, warm="cpu") as jobs:
         (done,) = jobs.run(Job("bench-rates", ("clock",), {"device": "cpu"}))
     assert isinstance(done.outcome, tuple)
+
+
+def test_a_process_imports_ahead_what_it_is_told_and_survives_what_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks_ahead.py").write_text("raise RuntimeError('as planned')\n")
+    (tmp_path / "came_ahead.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Jobs(60.0) as jobs:
+        jobs.prepare(imports=("breaks_ahead", "came_ahead"))
+        (done,) = jobs.run(Job("bench-rates", ("clock",), {"device": "cpu"}))
+    assert isinstance(done.outcome, tuple)
+    assert (tmp_path / "seen").exists()
