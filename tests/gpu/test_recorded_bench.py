@@ -137,7 +137,7 @@ def readme_rows() -> list[str]:
     ):
         figures = (beside(full, name, "flash-attn-2", "full", *one) for one in PASSES)
         rows.append(f"| {words} | " + " | ".join(f"{ratio - 1:+.0%}".replace("%", " %") for ratio in figures) + " |")
-    for name in ("sdpa-flash", "sdpa-efficient", "eager", "sdpa-math"):
+    for name in ("sdpa", "sdpa-flash", "sdpa-efficient", "eager", "sdpa-math"):
         cells = []
         for backward in (False, True):
             found = cell(off, name, "causal", 8192, backward=backward)
@@ -156,7 +156,7 @@ def test_the_readme_has_the_figures_of_the_recorded_presets(row: str) -> None:
     assert row in README.splitlines()
 
 
-@pytest.mark.parametrize("name", ["headline", "swa", "noncausal", "no_flash"])
+@pytest.mark.parametrize("name", ["headline", "swa", "noncausal", "no_flash", "mistral"])
 def test_little_time_goes_to_the_tool_itself_and_no_figure_is_negative(name: str) -> None:
     found = bench(name)["bench"]
     assert found["complete"]
