@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import attncheck
 from attncheck.backends import interface as backends
 from attncheck.checks import registry
-from attncheck.checks.installation import SERVED_BY
+from attncheck.checks.installation import SERVED_BY, unusable_after
 from attncheck.checks.machine import Machine, MachineCheck
 from attncheck.environment import Environment, read_environment
 from attncheck.errors import UsageError
@@ -140,13 +140,15 @@ def chosen_checks(only: tuple[str, ...]) -> tuple[MachineCheck, ...]:
 
 
 def check_apis(options: DoctorOptions) -> None:
-    """Raise UsageError for the name of an API that does not exist, and for one that --static would not read."""
+    """Raise UsageError for the name of an API that does not exist, and for what reads kernels beside --static."""
     apis = backends.apis() if options.apis else {}
     for name in options.apis:
         if name not in apis:
             raise UsageError(f"--api {name!r} is no kernel API", f"there are {', '.join(apis)}")
     if options.apis and options.static:
         raise UsageError("--api reads kernels, and --static runs none", "leave out one of them")
+    if options.thorough and options.static:
+        raise UsageError("--thorough reads more kernels, and --static runs none", "leave out one of them")
 
 
 def importable(machine: Machine) -> tuple[Implementation, ...]:
@@ -155,11 +157,13 @@ def importable(machine: Machine) -> tuple[Implementation, ...]:
 
 
 def _less_broken(entry: Implementation, machine: Machine) -> Implementation:
-    library = SERVED_BY.get(entry.name, "")
-    trial = (machine.imports or {}).get(library)
-    if entry.status is not Status.OK or trial is None or trial.failure is None:
+    if entry.status is not Status.OK:
         return entry
-    reason = Reason(f"{library} cannot be imported: {trial.failure.reason}")
+    imports = machine.imports or {}
+    broken = next((name for name in ("torch", SERVED_BY.get(entry.name, "")) if unusable_after(imports.get(name))), "")
+    if not broken:
+        return entry
+    reason = Reason(f"{broken} {unusable_after(imports[broken])}")
     return replace(entry, basis=Basis.MEASURED, status=Status.REJECTED, reasons=(reason,))
 
 

@@ -54,6 +54,9 @@ LIBRARIES: Mapping[str, str] = {
     "nvidia-ml-py": "pynvml",
 }
 
+#: Distribution -> a file that every release has in its package and a stray package of that name has not.
+_OWN_FILES: Mapping[str, str] = {"torch": "version.py", "transformers": "modeling_utils.py"}
+
 #: Environment variables that change which attention runs, which device it runs on, or where configs come from.
 #: A variable that is widely recommended but acts on nothing stands in `INERT_VARIABLES`.
 ACTING_VARIABLES = (
@@ -74,6 +77,7 @@ ACTING_VARIABLES = (
     "NVTE_UNFUSED_ATTN",
     "TORCHDYNAMO_DISABLE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_COMPILE_DISABLE",
     "TORCH_CUDNN_SDPA_DEPRIORITIZED",
     "TORCH_ROCM_FA_PREFER_CK",
     "TRANSFORMERS_OFFLINE",
@@ -125,11 +129,17 @@ INERT_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """An installed distribution. version is None when it is absent."""
+    """An installed distribution. version is None when it is absent.
+
+    origin: the package folder, or the file of a module that is no package, that `import` loads where that is not what
+    the metadata describes; "" otherwise. copy: that is another copy of the library, not something of the same name.
+    """
 
     name: str
     version: str | None
     note: str = ""
+    origin: str = ""
+    copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,10 @@ class Environment:
     def version(self, name: str) -> str | None:
         """Version of a distribution, None when it is absent or was not looked up."""
         return next((library.version for library in self.libraries if library.name == name), None)
+
+    def origin(self, name: str) -> str:
+        """What `import` loads for a distribution where that is not its own code, "" otherwise."""
+        return next((library.origin for library in self.libraries if library.name == name), "")
 
 
 def read_environment() -> Environment:
@@ -188,8 +202,9 @@ def read_library(name: str, module: str, build: Mapping[str, str] | None = None)
     found = list(importlib.metadata.distributions(name=name))
     origin = _module_origin(module)
     if not found:
-        hidden = origin is not None and name in ("torch", "transformers", "flash-attn", "xformers")
-        return Library(name, None, f"no package metadata, but `import {module}` would load {origin}" if hidden else "")
+        if origin is None or name not in ("torch", "transformers", "flash-attn", "xformers"):
+            return Library(name, None)
+        return Library(name, None, f"no package metadata, but `import {module}` would load {origin}", str(origin))
     first = found[0]
     notes = []
     if name == "torch" and build is not None:
@@ -197,9 +212,11 @@ def read_library(name: str, module: str, build: Mapping[str, str] | None = None)
     beside = sorted({_version(entry) for entry in found if entry.locate_file("") == first.locate_file("")})
     if len(beside) > 1:
         notes.append(f"metadata of {len(beside)} versions lies there: {', '.join(beside)}")
-    if origin is not None and name in ("torch", "transformers") and not _belongs(origin, first):
-        notes.append(f"the code comes from {origin}, not from where this version was read")
-    return Library(name, _version(first), "; ".join(notes))
+    if origin is None or _belongs(origin, first):
+        return Library(name, _version(first), "; ".join(notes))
+    notes.append(f"the code comes from {origin}, not from where this version was read")
+    copy = name in _OWN_FILES and (origin / _OWN_FILES[name]).is_file()
+    return Library(name, _version(first), "; ".join(notes), str(origin), copy)
 
 
 def _version(distribution: importlib.metadata.Distribution) -> str:
@@ -233,7 +250,10 @@ def torch_build() -> Mapping[str, str] | None:
 
 
 def _module_origin(module: str) -> Path | None:
-    """The directory `import module` would load from, without importing it; of a dotted name, its first part's."""
+    """What `import module` would load, without importing it: a package's folder, or the file of a module.
+
+    Of a dotted name, its first part's. None where nothing is found, or no file stands for it (a namespace package).
+    """
     parent = module.split(".")[0]
     if (loaded := sys.modules.get(parent)) is not None and not getattr(loaded, "__spec__", None):
         return None
@@ -243,7 +263,7 @@ def _module_origin(module: str) -> Path | None:
         return None
     if spec is None or spec.origin is None:
         return None
-    return Path(spec.origin).parent
+    return Path(spec.origin) if spec.submodule_search_locations is None else Path(spec.origin).parent
 
 
 def _belongs(origin: Path, distribution: importlib.metadata.Distribution) -> bool:

@@ -26,12 +26,18 @@ class Severity(str, Enum):
         return {"note": 0, "warning": 1, "error": 2}[self.value]
 
 
+#: What evidence sets against one another, unless a rule says otherwise.
+SIDES = ("declared", "effective")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule and its documentation; it stands in the file that implements it.
 
     code: `ATC` and three digits. slug: the stable name of the difference. The texts answer what it finds, why it
-    matters, how it is measured and what to do, in plain sentences. references: thread or documentation names.
+    matters, how it is measured and what to do, in plain sentences. references: thread or documentation names. sides:
+    what its evidence sets against one another; where that is not declared against effective, each finding is a figure
+    of its own, and pages tell each.
     """
 
     code: str
@@ -42,6 +48,7 @@ class Rule:
     measured: str
     fix: str
     references: tuple[str, ...] = ()
+    sides: tuple[str, str] = SIDES
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class FailOn(str, Enum):
     NEVER = "never"
 
 
+#: Seconds; waiting functions of the system take no number without an end.
+DAY = 86400.0
 #: Where help would print a type: a flag takes no value.
 FLAG = " "
 TARGET_PANEL = "The model"
@@ -216,7 +218,14 @@ DtypeName = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of one scenario.", rich_help_panel=PROBE_PANEL)
+    float,
+    typer.Option(
+        min=0.1,
+        max=DAY,
+        metavar="SECONDS",
+        help="Limit of one scenario or import.",
+        rich_help_panel=PROBE_PANEL,
+    ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of weights and inputs.", rich_help_panel=PROBE_PANEL)]
 Thorough = Annotated[

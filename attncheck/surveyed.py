@@ -121,7 +121,8 @@ class Plan:
     """What a survey was asked: everything that must be the same for its results to be put together with older ones.
 
     versions: of attncheck, transformers and torch. implementations, scenarios: in the order of the tables. settings:
-    other settings than the class defaults too. plugins: modules that each worker imports first.
+    other settings than the class defaults too. plugins: modules that each worker imports first. asked: the scenarios
+    were named by the user, so they count as used.
     """
 
     implementations: tuple[str, ...]
@@ -133,6 +134,12 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
     settings: bool = True
     plugins: tuple[str, ...] = ()
+    asked: bool = False
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The scenarios in which a difference matters to everybody: the core ones, or all that were named."""
+        return self.scenarios if self.asked else self.core
 
 
 @dataclass(frozen=True, slots=True)

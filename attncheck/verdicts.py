@@ -8,7 +8,7 @@ from enum import Enum
 
 from attncheck.findings import Recommendation
 from attncheck.semantics.observation import Basis, Reason
-from attncheck.semantics.spec import AttentionSpec, Note, Part
+from attncheck.semantics.spec import AttentionSpec, Note, Part, Window
 
 #: Reason of an UNKNOWN cell that is the reference of the others: without a truth it is neither right nor wrong.
 IS_REFERENCE = "nothing declares what should happen here; it is what the others are compared with"
@@ -101,7 +101,11 @@ class Implementation:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One verdict of the matrix. difference is the slug when the verdict is a mismatch."""
+    """One verdict of the matrix. difference is the slug when the verdict is a mismatch.
+
+    reach: how far the queries of the probed layers see, where it was read of layers that do not declare it; a side that
+    is None is bounded by nothing but the keys' end.
+    """
 
     implementation: str
     scenario: str
@@ -113,6 +117,7 @@ class Cell:
     kernel: str = ""
     difference: str | None = None
     reason: str = ""
+    reach: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ CONVENTIONS = (
     *flash("flash-attn-4", "None"),
     read("flash-attn-4", "causal=True, window_size=(8, -1)", 8, 0, promise=None),
     read("flash-attn-4", "causal=True, window_size=(-1, 0)", None, None, "unbounded", False, empty=64),
-    *aligned("cudnn-graph", "use_causal_mask=True, sliding_window_length=8", 7, TOP),
+    *aligned("cudnn-graph", "use_causal_mask=True, sliding_window_length=8", 7, TOP, 25),
     read("cudnn-graph", "diagonal_band_left_bound=8, diagonal_band_right_bound=0", 7, 0),
     read("cudnn-graph", "diagonal_band_left_bound=9, diagonal_band_right_bound=2", 8, 2, "two-sided"),
     Convention("flash-attn-3", "", "window", 64, 64, Outcome.NOT_RUN, None, detail="flash-attn-3 is not installed"),
@@ -149,7 +149,8 @@ H100_ENVIRONMENT = Environment(
     ),
     gpus=(Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0), 85_520_809_984, "580.159.04"),),
     driver="580.159.04 (CUDA 13.0)",
-    variables={"CUDA_VISIBLE_DEVICES": "0", "NVTE_FUSED_ATTN": "0"},
+    variables={"CUDA_VISIBLE_DEVICES": "0", "NVTE_FLASH_ATTN": "1", "NVTE_FUSED_ATTN": "0"},
+    inert={"DISABLE_FLASH_ATTN": "1"},
     torch_cuda="13.0",
     sources={
         "libraries": "package metadata",

@@ -87,6 +87,24 @@ def test_every_option_reaches_the_pipeline(asked: list[Any]) -> None:
     ]
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "1e10", "86401", "0"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor", "--timeout"),
+        ("compare", "m", "--timeout"),
+        ("bench", "--timeout"),
+        ("survey", "--timeout"),
+        ("survey", "--type-timeout"),
+    ],
+    ids=" ".join,
+)
+def test_a_limit_without_an_end_is_wrong_usage(arguments: tuple[str, ...], value: str, asked: list[Any]) -> None:
+    result = call(*arguments, value)
+    assert (result.exit_code, asked) == (2, [])
+    assert f"Invalid value for '{arguments[-1]}'" in result.stderr
+
+
 def test_what_is_not_said_stays_unsaid(asked: list[Any]) -> None:
     call("compare", "m")
     assert asked == [pipeline.CompareOptions(target="m")]

@@ -132,7 +132,7 @@ def test_flash_attn_on_a_gpu_it_does_not_support() -> None:
     [
         ("raise ImportError('undefined symbol: _ZN3c10')", "exception", "undefined symbol"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "signal", "SIGSEGV"),
-        ("import time; time.sleep(600)", "timeout", "did not end"),
+        ("import time; time.sleep(600)", "timeout", "did not finish importing"),
         ("raise SystemExit(7)", "exit", "exited with 7"),
     ],
 )
@@ -196,6 +196,12 @@ def test_static_imports_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(probing, "try_import", lambda *_, **__: pytest.fail("imported"))
     report = doctor.examine(DoctorOptions(static=True))
     assert {check.code: check.status for check in report.checks}["ATC801"] == "not_run"
+
+
+def test_what_reads_kernels_is_refused_beside_static() -> None:
+    for options in (DoctorOptions(static=True, thorough=True), DoctorOptions(static=True, apis=("sdpa-math",))):
+        with pytest.raises(UsageError, match="--static runs none"):
+            doctor.examine(options)
 
 
 def test_an_unknown_check_is_a_usage_error() -> None:

@@ -81,14 +81,19 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("triton", "the shared object libattncheck_absent.so, which triton_native", "triton==3.6.0"),
         ("kernels", "the import died of SIGSEGV in kernels/__init__.py:2", "kernels==0.18.3"),
         ("bitsandbytes", "the import died of SIGABRT in bitsandbytes/__init__.py:2", "bitsandbytes==0.48"),
-        ("flashinfer-python", "did not end within 4 s; it hung in flashinfer/__init__.py:2", "flashinfer-python==0.7"),
+        (
+            "flashinfer-python",
+            "did not finish importing within 4 s (it was in flashinfer/__init__.py:2)",
+            "flashinfer-python==0.7",
+        ),
         ("nvidia-cudnn-frontend", "AttributeError: module 'math' has no attribute 'absent_name'", "frontend==1.32"),
         ("transformer-engine", "No module named 'transformer_engine_torch'", '"transformer-engine-torch"'),
     ],
 )
 def test_broken_imports_are_named(broken: dict[str, Any], name: str, words: str, mended_by: str) -> None:
     finding = messages(broken, "install-broken")[name]
-    assert (finding["severity"], finding["basis"]) == ("error", "measured")
+    slow = "did not finish" in words
+    assert (finding["severity"], finding["basis"]) == ("warning" if slow else "error", "measured")
     assert words in finding["message"]
     pasted = commands(finding)
     assert any(line.startswith("pip install") and mended_by in line for line in pasted), pasted

@@ -52,7 +52,25 @@ def test_code_that_does_not_belong_to_the_metadata_is_noted(tmp_path: Path, monk
     monkeypatch.delitem(sys.modules, "transformers", raising=False)
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "copy")
-    assert f"the code comes from {tmp_path / 'copy'}" in read_library("transformers", "transformers").note
+    library = read_library("transformers", "transformers")
+    assert f"the code comes from {tmp_path / 'copy' / 'transformers'}," in library.note
+    assert (library.origin, library.copy) == (str(tmp_path / "copy" / "transformers"), False)
+    (tmp_path / "copy" / "transformers" / "modeling_utils.py").write_text("")
+    assert read_library("transformers", "transformers").copy
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "xformers", "kernels"])
+def test_a_file_called_like_an_installed_library_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(tmp_path / "site", name, "9.9.9", name)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert read_library(name, name).origin == ""
+    (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    library = read_library(name, name)
+    assert (library.version, library.origin, library.copy) == ("9.9.9", str(tmp_path / f"{name}.py"), False)
 
 
 def test_a_module_without_metadata_is_absent_but_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +80,7 @@ def test_a_module_without_metadata_is_absent_but_noted(tmp_path: Path, monkeypat
     library = read_library("flash-attn", "flash_attn")
     assert library.version is None
     assert "no package metadata" in library.note
+    assert library.origin == str(tmp_path / "flash_attn")
 
 
 @pytest.mark.parametrize("damage", ["directory", "no text", "link to itself", "no version", "absent"])

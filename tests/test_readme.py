@@ -116,7 +116,9 @@ def rendered(run: tuple[str, list[str]]) -> bool:
     return run[0].startswith("attncheck render")
 
 
-@pytest.mark.parametrize(("command", "output"), filter(rendered, shown_runs()), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("command", "output"), [run for run in shown_runs() if rendered(run)], ids=lambda value: str(value)[:60]
+)
 def test_pages_of_recorded_reports_are_shown_as_they_are(command: str, output: list[str], tmp_path: Path) -> None:
     shown_as_it_is(command, output, tmp_path)
 

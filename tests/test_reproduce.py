@@ -116,6 +116,7 @@ def test_a_missing_package_is_named_in_the_hint(monkeypatch: pytest.MonkeyPatch)
         (["--reproduce", "te-window", "--window", "2048"], "--window 2048 is outside 1 .. 2047"),
         (["--reproduce", "te-window", "--static"], "--static cannot go with it"),
         (["--reproduce", "te-window", "--check", "install-broken"], "--check cannot go with it"),
+        (["--reproduce", "te-window", "--thorough"], "--thorough cannot go with it"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments: list[str], told: str) -> None:

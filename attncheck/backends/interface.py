@@ -124,7 +124,8 @@ class Api:
     variables that the process which loads it needs. needs_dynamo: it must run where torch.compile works. launches:
     regular expression found in the names of the CUDA kernels that it launches (seen on an H100), "" where unknown.
     serves: the implementation of transformers whose calls end here, "" for none. compiles: seconds that the first call
-    of each new kind takes (seen on an H100), 0 where nothing is compiled.
+    of each new kind takes (seen on an H100), 0 where nothing is compiled. on_request: further devices, where it runs
+    but is read only when the user names it -> seconds of a new kind of call there.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Api:
     launches: str = ""
     serves: str = ""
     compiles: float = 0.0
+    on_request: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

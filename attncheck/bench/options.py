@@ -19,11 +19,11 @@ class BenchOptions:
     target: as of `compare`; None: the standard grid, or the shapes of `preset` (name of `attncheck.bench.presets`).
     seq_lens: keys of each case, in tokens. batch: sequences a call, None: as many as make 16384 tokens (standard grid)
     or one (a model). levels: out of `LEVELS`; phases: out of `PHASES`; passes: out of `PASSES` ("backward" is forward
-    and backward together); masks: out of `MASKS`, for targets that do not declare one; inputs: out of `INPUTS`.
-    impl: only these subjects: API names of `attncheck.backends` at kernel level, implementation names of transformers
-    at layer level. include_wrong: also time what an error finding makes meaningless. dtype: None: bfloat16 on CUDA,
-    float32 on a CPU. timeout: seconds of silence allowed to one case. assignments, unchecked, revision, offline,
-    trust_remote_code, plugins, seed: as of `compare`.
+    and backward together); masks: out of `MASKS`, of the standard grid or a preset, () beside a target; inputs: out of
+    `INPUTS`. impl: only these subjects: API names of `attncheck.backends` at kernel level, implementation names of
+    transformers at layer level. include_wrong: also time what an error finding makes meaningless. dtype: None: bfloat16
+    on CUDA, float32 on a CPU. timeout: seconds of silence allowed to one step. assignments, unchecked, revision,
+    offline, trust_remote_code, plugins, seed: as of `compare`.
     """
 
     target: str | None = None

@@ -61,7 +61,40 @@ def check(options: BenchOptions, apis: subjects.Table) -> None:
         raise UsageError(f"--seq-lens {strange_lengths[0]}: a length is at least 1 token")
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"--batch {options.batch}: at least 1 sequence")
+    _check_together(options)
     subjects.check(options.impl, apis, options.plugins)
+
+
+def _check_together(options: BenchOptions) -> None:
+    """Raise UsageError for an option that means nothing beside the others."""
+    preset = PRESETS.get(options.preset)
+    if options.masks and options.target is not None:
+        raise UsageError(
+            f"--mask {', '.join(options.masks)}: the masks of {options.target} are its own",
+            "leave --mask out; without a model it chooses masks of the standard grid",
+        )
+    if preset is not None and preset.layer is None and options.levels == ("layer",):
+        raise UsageError(
+            f"--level layer: --preset {preset.name} has no layer, only kernels",
+            f"leave --level out, or name a model: attncheck bench llama --level layer --seq-lens {preset.lengths[0]}",
+        )
+    if options.phases == ("decode",) and (others := [kind for kind in options.inputs if kind != "plain"]):
+        raise UsageError(
+            f"--inputs {', '.join(others)}: decode is timed with plain inputs only",
+            "leave --inputs out, or time the prefill, too: --phase prefill,decode",
+        )
+    from_layer = preset is not None and preset.layer is not None and "layer" in (options.levels or LEVELS)
+    for name, given, applies in (
+        ("--set", options.assignments, from_layer),
+        ("--set-unknown", options.unchecked, from_layer),
+        ("--revision", (options.revision,) if options.revision else (), False),
+    ):
+        if given and options.target is None and not applies:
+            why = f"--preset {preset.name} has sizes of its own" if preset is not None else "no model is named"
+            raise UsageError(
+                f"{name} {given[0]}: there is nothing to apply it to, {why}",
+                f"name a model: attncheck bench llama {name} {given[0]}",
+            )
 
 
 def device_and_dtype(options: BenchOptions, environment: Environment) -> tuple[str, str]:
@@ -74,7 +107,37 @@ def device_and_dtype(options: BenchOptions, environment: Environment) -> tuple[s
 
 
 def plan(options: BenchOptions, environment: Environment, apis: subjects.Table) -> Plan:
-    """What to time. Reads the target, if there is one. Raises UsageError and TargetError."""
+    """What to time, at least one call. Reads the target, if there is one. Raises UsageError and TargetError."""
+    found = _planned(options, environment, apis)
+    timed = {*found.kernels, *(name for layer in found.layers for name in layer.implementations)}
+    for name in options.impl:
+        if name in timed:
+            continue
+        if name in framework.implementations() or name not in apis:
+            raise UsageError(
+                f"--impl {name}: an implementation of transformers is timed in a layer, and {_no_layer(options)}",
+                "name a decoder model and no --level, or a kernel API such as flash-attn-2",
+            )
+        raise UsageError(f"--impl {name}: a kernel API, and --level layer times none", "leave --level out")
+    if not timed:
+        raise UsageError(f"--level layer: {_no_layer(options)}", "--level kernel times the kernels at its sizes")
+    grid = found.grid if found.kernels else found.layers[0].grid
+    if next(grids.cases(grid, "", ""), None) is None:
+        raise UsageError("--phase decode: layers with chunks are timed in prefill only", "--phase prefill")
+    return found
+
+
+def _no_layer(options: BenchOptions) -> str:
+    """Why no layer is timed."""
+    if options.levels and "layer" not in options.levels:
+        return "--level kernel times no layer"
+    return (
+        f"{options.target} has no decoder layer" if options.target is not None else "there is no model to take it from"
+    )
+
+
+def _planned(options: BenchOptions, environment: Environment, apis: subjects.Table) -> Plan:
+    """From options to the plan, which may be empty."""
     device, dtype = device_and_dtype(options, environment)
     if options.preset:
         return _of_preset(PRESETS[options.preset], options, environment, apis, device, dtype)

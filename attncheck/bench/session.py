@@ -18,6 +18,7 @@ from attncheck.checks import speed
 from attncheck.environment import Environment
 from attncheck.findings import Finding, Recommendation
 from attncheck.frameworks import transformers as framework
+from attncheck.probe import baselines
 from attncheck.probe.jobs import Jobs
 from attncheck.probe.protocol import Job, StepDone
 from attncheck.report import Report
@@ -141,10 +142,13 @@ class Session:
         return " ".join(filter(None, parts))
 
     def settings(self, subject: str) -> Recommendation:
-        """What to paste for a subject: an implementation of transformers, or an API by its own call."""
+        """What to paste for a subject: an implementation of transformers, or an API by its own call.
+
+        No setting of transformers makes SDPA take one of its kernels.
+        """
         api = self.apis[subject][1] if subject in self.apis else None
         name = api.serves if api is not None else subject
-        if not name:
+        if not name or (name == baselines.SDPA and subject != name):
             return Recommendation(f"call {api.call if api is not None else subject}")
         return self.plan.declared.settings(name) if self.plan.declared is not None else framework.settings(name)
 

@@ -15,8 +15,8 @@ RULES = (
     Rule(
         "ATC701", "config-not-honoured", "No implementation does what the config says",
         "Every implementation that was measured, eager included, differs from the declaration in the same way.",
-        "Then it is the model's code that ignores a config key (or the key means something else to it), not a kernel; switching implementations does not help.",
-        "The same slug in every measured implementation.",
+        "Then it is the model's code that ignores a config key (or the key means something else to it), not a kernel; switching between these implementations does not help.",
+        "The same slug in every measured implementation. One that is only predicted to follow the config is named.",
         "Treat the key as without effect: plan memory and length for what really runs, or report it upstream.",
         ("moshi: sliding_window",),
     ),
@@ -73,24 +73,23 @@ def _not_honoured(case: Case) -> Iterator[Finding]:
             continue
         told.add(place)
         keys = _keys(finding, case.inputs, switched)
+        honouring = _honouring(finding, case)
+        words = f"{_names(keys)} not honoured by any measured implementation"
+        if honouring:
+            words += f"; {' and '.join(honouring)} {'is' if len(honouring) == 1 else 'are'} predicted to honour it"
         yield Finding(
             code=code_of("config-not-honoured"),
             slug="config-not-honoured",
             severity=Severity.NOTE,
-            message=f"{_names(keys)} not honoured by any measured implementation: {finding.message}",
-            headline=f"{_names(keys)} not honoured by any measured implementation",
+            message=f"{words}: {finding.message}",
+            headline=words,
             basis=finding.basis,
             part=finding.part,
             layers=finding.layers,
             scenario=finding.scenario,
             variant=finding.variant,
             evidence=Evidence(declared=finding.evidence.declared, effective=finding.evidence.effective),
-            recommendations=(
-                Recommendation(
-                    "Switching the implementation does not help here: plan for what really runs, or report it to the "
-                    "library that ignores the key."
-                ),
-            ),
+            recommendations=(_switching(honouring),),
         )
 
 
@@ -101,13 +100,41 @@ def _shared(finding: Finding, case: Case) -> bool:
         for run in case.inputs.runs
         if run.scenario == finding.scenario and run.basis is Basis.MEASURED and isinstance(run.outcome, Observed)
     }
-    having = {
+    return bool(measured) and measured <= _having(finding, case) and (REFERENCE in measured or len(measured) > 1)
+
+
+def _honouring(finding: Finding, case: Case) -> list[str]:
+    """The implementations that are predicted to do right what the finding is about: it was read, and is no fault."""
+    of_softmax = finding.slug.startswith(("softcap", "sinks", "scale", "bias", "head"))
+    read = {
+        view.run.implementation
+        for view in case.views
+        if (view.run.basis, view.run.scenario, view.part) == (Basis.PREDICTED, finding.scenario, finding.part)
+        and not (view.broken or view.masks.unreadable)
+        and (not of_softmax or any(call.softmax is not None for call in view.calls))
+    }
+    return sorted(read - {str(name) for name in _having(finding, case)})
+
+
+def _having(finding: Finding, case: Case) -> set[str | None]:
+    """The implementations with the same finding."""
+    return {
         other.implementation
         for other in case.findings
         if (other.slug, other.part, other.scenario) == (finding.slug, finding.part, finding.scenario)
         and not other.kernel
     }
-    return bool(measured) and measured <= having and (REFERENCE in measured or len(measured) > 1)
+
+
+def _switching(honouring: Sequence[str]) -> Recommendation:
+    """What to do. honouring: implementations that are predicted to follow the declaration."""
+    if honouring:
+        names = " or ".join(honouring)
+        return Recommendation(f"As far as predicted, only {names} helps: check it on a machine where its kernel runs.")
+    return Recommendation(
+        "Switching the implementation does not help here: plan for what really runs, or report it to the library that "
+        "ignores the key."
+    )
 
 
 def _keys(finding: Finding, inputs: Inputs, overridden: bool) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ OPERATORS_MISSING = Rule(
     "A library imports but has no operators",
     "An installed library can be imported, but says that its native part could not be loaded, or its main operator fails.",
     "Tools that look for the package find it, choose it, and fail with `No operator found` or run something slower.",
-    "Measured: the library is imported in a process of its own; what it complains of is kept, and on a GPU its main operator is called once.",
+    "Measured: the library is imported in a process of its own; what it complains of is kept, and on a GPU its main operator is called once. Without a GPU the check of a library whose operator would be called is NOT RUN.",
     "Install the build for the running torch and CUDA, or uninstall the library if nothing needs it.",
     ("xformers#982", "xformers#1399", "diffusers#10070"),
 )
@@ -91,9 +91,13 @@ def links_torch(build: Build) -> bool:
 
 
 def trial_of(machine: Machine, name: str) -> ImportTrial | None:
-    """The import that loaded a distribution's code: its own, or that of the one it is a part of."""
+    """The import that loaded a distribution's code, or failed to: its own, or that of the one it is a part of.
+
+    None where nobody tried, or it had no time to end.
+    """
     whole = next((whole for whole, parts in _PARTS.items() if name in parts), name)
-    return (machine.imports or {}).get(whole)
+    trial = (machine.imports or {}).get(whole)
+    return None if trial is not None and trial.cause is Cause.SLOW else trial
 
 
 def built_for_another_torch(machine: Machine) -> Iterator[Finding]:
@@ -157,6 +161,21 @@ def operators_missing(machine: Machine) -> Iterator[Finding]:
         )
 
 
+def no_operator_called(machine: Machine) -> str:
+    """Why nothing is known of the operators of a library that has some, "" when they were called or are found missing."""
+    if reason := nothing_imported(machine):
+        return reason
+    trials = {name: trial for name, trial in (machine.imports or {}).items() if name in WITH_OPERATORS}
+    if any(operators_missing(machine)):
+        return ""
+    untried = {name: trial for name, trial in trials.items() if not trial.operation and not trial.operation_failure}
+    return "; ".join(
+        f"{name} {'was not imported' if trial.failure else 'imports, but torch can use no GPU here'}: its operators were "
+        f"not called"
+        for name, trial in untried.items()
+    )
+
+
 def requirement_unmet(machine: Machine) -> Iterator[Finding]:
     """One finding for each distribution with unmet requirements; quiet where that is why the import broke: told there."""
     assert machine.inventory is not None
@@ -197,7 +216,7 @@ GROUP = RuleGroup(
     order=92,
     machine=(
         MachineCheck(OTHER_TORCH, built_for_another_torch, ("inventory",)),
-        MachineCheck(OPERATORS_MISSING, operators_missing, ("imports",), idle=nothing_imported),
+        MachineCheck(OPERATORS_MISSING, operators_missing, ("imports",), idle=no_operator_called),
         MachineCheck(REQUIREMENT_UNMET, requirement_unmet, ("inventory",)),
     ),
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from attncheck.checks import gradients
 from attncheck.checks.interface import REFERENCE, Inputs, Issue, View
 from attncheck.checks.views import fed, is_measure, real_layers, uncovered, unseen
+from attncheck.semantics.hypotheses import reach
 from attncheck.semantics.layer_masks import comparable
 from attncheck.semantics.observation import (
     Basis,
@@ -18,8 +19,10 @@ from attncheck.semantics.observation import (
     Rejected,
     ScenarioRun,
 )
-from attncheck.semantics.spec import AttentionSpec, Part
+from attncheck.semantics.spec import AttentionSpec, Part, Window
 from attncheck.verdicts import IS_REFERENCE, Cell, Verdict
+
+_Place = tuple[Part, tuple[int, ...], str]
 
 #: Worst first: what stands for layers of one group whose verdicts differ.
 _ORDER = (Verdict.MISMATCH, Verdict.ERROR, Verdict.NOT_RUN, Verdict.UNKNOWN, Verdict.OK)
@@ -53,10 +56,12 @@ def cells(inputs: Inputs, seen: Sequence[View], issues: Mapping[int, Sequence[Is
 def _observed(
     run: ScenarioRun, seen: Sequence[View], issues: Mapping[int, Sequence[Issue]], inputs: Inputs
 ) -> list[Cell]:
-    together: dict[tuple[Part, tuple[int, ...], str], list[tuple[Verdict, str | None, str]]] = {}
+    together: dict[_Place, list[tuple[Verdict, str | None, str]]] = {}
+    there: dict[_Place, list[View]] = {}
     for view in seen:
         place = (view.part, view.real or (view.layer,), view.kernel)
         together.setdefault(place, []).append(_judge(view, issues[id(view)]))
+        there.setdefault(place, []).append(view)
     for spec in unseen(run, seen, inputs):
         base = next((s for s in inputs.tiny.layers if (s.part, s.layer) == (spec.part, spec.layer)), spec)
         real = tuple(entry.layer for entry in real_layers(inputs, base)) or (spec.layer,)
@@ -69,10 +74,21 @@ def _observed(
     for (part, layers, kernel), verdicts in together.items():
         verdict, slug, reason = min(verdicts, key=lambda entry: _ORDER.index(entry[0]))
         basis: Basis | None = None if verdict is Verdict.NOT_RUN else run.basis
+        far = _reach(there.get((part, layers, kernel), ()))
         found.append(
-            Cell(run.implementation, run.scenario, run.variant, part, layers, verdict, basis, kernel, slug, reason)
+            Cell(run.implementation, run.scenario, run.variant, part, layers, verdict, basis, kernel, slug, reason, far)
         )
     return found
+
+
+def _reach(seen: Sequence[View]) -> Window | None:
+    """How far the queries see in layers that do not declare it; None where they do, or where it was not read exactly."""
+    for view in seen:
+        exact = all(call.method is Method.IDENTITY for call in view.calls)
+        if view.spec.mask_known or "kind" in view.spec.unknown or view.broken or view.masks.behind or not exact:
+            return None
+    samples = [sample for view in seen for group in view.masks.groups.values() for sample in group]
+    return reach(tuple(samples)) if samples else None
 
 
 def _why_unseen(spec: AttentionSpec, run: ScenarioRun, seen: Sequence[View], inputs: Inputs) -> str:

@@ -42,7 +42,8 @@ def evaluate(inputs: Inputs) -> Conclusion:
     best = best if inputs.own is None else own_calls.recommended(inputs, findings)
     runs = inputs.default if inputs.framework is None else inputs.framework.runs
     concerned = [name for name in (runs, best and best.implementation) if name]
-    findings += timed.slow_paths(inputs, [rank.name for rank in ranking if not rank.wrong], concerned)
+    usable = {rank.name: recommend.standing(rank) for rank in ranking if not rank.wrong}
+    findings += timed.slow_paths(inputs, usable, concerned)
     findings.sort(key=lambda finding: -finding.severity.rank)
     return Conclusion(statuses, tuple(matrix), tuple(findings), best, speeds)
 

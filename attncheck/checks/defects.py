@@ -78,11 +78,12 @@ def _together(library: str, found: Sequence[Finding]) -> Finding:
     listed = [f"{defect.title} ({defect.threads[0]})" for defect in defects]
     versions = "; ".join(dict.fromkeys(finding.evidence.requested for finding in found))
     paste = f"attncheck compare MODEL{FRAMEWORKS.get(library, '')}"
+    told = f"{len(defects)} known defects of the installed versions concern only some models or calls:"
     return Finding(
         KNOWN_BAD_VERSION.code,
         KNOWN_BAD_VERSION.slug,
         Severity.NOTE,
-        f"{len(defects)} known defects of the installed versions concern only some models or calls: {'; '.join(listed)}",
+        f"{told} {'; '.join(listed)}",
         Basis.STATIC,
         evidence=Evidence(
             requested=versions,
@@ -96,6 +97,7 @@ def _together(library: str, found: Sequence[Finding]) -> Finding:
                 (Setting("shell", "attncheck", "compare", paste),),
             ),
         ),
+        headline="\n".join([told, *(f"- {defect.title}" for defect in defects)]),
     )
 
 
@@ -133,6 +135,20 @@ def seen(entry: Ability | Convention, probe: Confirmation) -> bool | None:
     if isinstance(entry, Convention) and entry.agrees is None:
         return entry.empty_rows > 0  # nothing is promised, but an output without any key is no meaning of a window
     return None if entry.agrees is None else not entry.agrees
+
+
+def workarounds(machine: Machine, api: str) -> list[tuple[Confirmation, Recommendation]]:
+    """Of each entry that matches and was seen here in this API: the reading that showed it, and what is known to help."""
+    libraries = installed(machine.environment, machine.torch.cudnn if machine.torch is not None else "")
+    gpus = [gpu.capability for gpu in machine.environment.gpus]
+    found = []
+    for defect in table():
+        probe = defect.probe
+        if probe is None or probe.api != api or not defect.matches(libraries, gpus):
+            continue
+        if (read := reading(defect, machine)) is not None and seen(read, probe):
+            found.append((probe, defect.workaround))
+    return found
 
 
 def _finding(defect: Defect, libraries: dict[str, str], read: Ability | Convention | None) -> Finding:

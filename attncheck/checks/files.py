@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from attncheck.checks.builds import trial_of
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck
-from attncheck.checks.mending import pip, public, reinstall
-from attncheck.environment import LIBRARIES
+from attncheck.checks.mending import is_file, pip, public, reinstall, without_shadow
+from attncheck.environment import LIBRARIES, Library
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
 from attncheck.installed.inventory import Clobbered, Copies
+from attncheck.installed.trial import Cause
 from attncheck.semantics.observation import Basis
 
 CLOBBERED = Rule(
@@ -50,10 +51,10 @@ FOREIGN_MODULE = Rule(
     "ATC809",
     "foreign-module",
     "A module is there, but not from the package it stands for",
-    "A module that tools look for (flash_attn, flash_attn.cute) is importable, while the package it belongs to is not installed.",
-    "Tools that look for the module by name take it for the real library: flash-attn 2 ships `cute` and looks like flash-attn 4, stand-in packages look like flash-attn.",
-    "Static: the packages that recorded files below the module's folder.",
-    "Remove the package that brought the module, or install the one it stands for.",
+    "A module that tools look for (flash_attn, flash_attn.cute) is importable, while the package it belongs to is not installed; or a file or folder that is called like an installed library (torch.py, transformers/) stands before it on Python's path.",
+    "Tools that look for the module by name take it for the real library: flash-attn 2 ships `cute` and looks like flash-attn 4, stand-in packages look like flash-attn. What stands before an installed library is loaded in its place.",
+    "Static: the packages that recorded files below the module's folder, and where Python would load the module from.",
+    "Remove the package that brought the module, or install the one it stands for; rename or remove a file that is called like a library.",
     ("OLMo-core#771", "open-instruct#1716", "unsloth#1555"),
 )
 
@@ -92,7 +93,7 @@ def _clobbered(machine: Machine, entry: Clobbered) -> Finding:
         severity, effect = Severity.WARNING, f"{loser} imports all the same, with files that are not its own"
     else:
         severity, effect = Severity.ERROR, f"{loser} runs with files that are not its own"
-        if trial is not None and trial.failure is not None:
+        if trial is not None and trial.failure is not None and trial.cause is not Cause.SLOW:
             effect = f"{loser} cannot be imported: {trial.failure.reason}"
     on_disk = (
         f"those on disk are {entry.intact}'s"
@@ -203,17 +204,39 @@ def foreign_module(machine: Machine) -> Iterator[Finding]:
             continue
         if owners and not set(owners) & set(rightful):
             yield _foreign(machine, module, rightful, owners)
-        elif not owners and (note := _unrecorded(machine, rightful[0])):
-            yield _foreign(machine, module, rightful, (), note)
+        elif not owners and (stray := machine.environment.origin(rightful[0])):
+            yield _foreign(machine, module, rightful, (), stray)
+    for library in machine.environment.libraries:
+        if library.version is not None and library.origin:
+            yield _shadowed(library)
 
 
-def _unrecorded(machine: Machine, name: str) -> str:
-    """What the environment notes of a library without metadata whose module can be imported all the same."""
-    return next((entry.note for entry in machine.environment.libraries if entry.name == name and not entry.version), "")
+def _shadowed(library: Library) -> Finding:
+    """A library that is installed and not loaded. An error where nothing of torch or transformers can be probed then."""
+    needed = library.name in ("torch", "transformers") and not library.copy
+    module = LIBRARIES.get(library.name, library.name).partition(".")[0]
+    effect = (
+        "another copy is loaded in its place, and what is judged by the version may not hold"
+        if library.copy
+        else "the library itself cannot be imported then"
+    )
+    return Finding(
+        FOREIGN_MODULE.code,
+        FOREIGN_MODULE.slug,
+        Severity.ERROR if needed else Severity.WARNING,
+        f"{library.name} {library.version} is installed, but `import {module}` loads {library.origin}: {effect}",
+        Basis.STATIC,
+        evidence=Evidence(
+            declared=f"{library.name} {library.version} (package metadata)",
+            effective=f"import {module}: {library.origin}",
+        ),
+        reproduction=f"python -c \"import importlib.util as u; print(u.find_spec('{module}').origin)\"",
+        recommendations=(without_shadow(library),),
+    )
 
 
 def _foreign(
-    machine: Machine, module: str, rightful: tuple[str, ...], owners: tuple[str, ...], note: str = ""
+    machine: Machine, module: str, rightful: tuple[str, ...], owners: tuple[str, ...], stray: str = ""
 ) -> Finding:
     versions = machine.inventory.versions if machine.inventory is not None else {}
     bringing = ", ".join(f"{name} {versions.get(name, '')}".strip() for name in owners)
@@ -227,8 +250,9 @@ def _foreign(
         text = f"Uninstall {', '.join(owners)} unless it is meant, and install {rightful[0]}."
         paste = f"pip uninstall -y {' '.join(owners)}"
     else:
-        text, paste = f"Remove that folder unless it is meant, and install {rightful[0]}.", f"pip install {rightful[0]}"
-    source = f"from {bringing}" if owners else f"from no installed package ({note})"
+        what = "Rename or remove that file" if is_file(stray) else "Remove that folder"
+        text, paste = f"{what} unless it is meant, and install {rightful[0]}.", f"pip install {rightful[0]}"
+    source = f"from {bringing}" if owners else f"from no installed package (`import {module}` would load {stray})"
     return Finding(
         FOREIGN_MODULE.code,
         FOREIGN_MODULE.slug,

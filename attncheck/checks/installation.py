@@ -9,21 +9,21 @@ from attncheck.checks.builds import misfits
 from attncheck.checks.files import HARMLESS
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck, nothing_imported, without_gpu
-from attncheck.checks.mending import install_module, pip, public, reinstall, torch_for_driver
+from attncheck.checks.mending import install_module, pip, public, reinstall, torch_for_driver, without_shadow
 from attncheck.environment import Environment
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
 from attncheck.installed.symbols import home
 from attncheck.installed.trial import Cause, ImportTrial
-from attncheck.semantics.observation import Basis, Reason
+from attncheck.semantics.observation import Basis, Crashed, Reason
 from attncheck.verdicts import Status
 
 INSTALL_BROKEN = Rule(
     "ATC801",
     "install-broken",
     "An installed library cannot be imported",
-    "A package is installed, but importing it fails: an undefined symbol, a missing shared object or module, a crash, a hang.",
+    "A package is installed, but importing it fails: an undefined symbol, a missing shared object or module, a crash, a hang. Or torch is imported, and cannot even tell its version.",
     "Frameworks that find the package by its metadata choose it and fail, or quietly fall back to another attention.",
-    "Each library that is installed is imported in a process of its own, so that a crash there ends nothing else. What the loader says is read, and compared with what the library was built for.",
+    "Each library that is installed is imported in a process of its own, so that a crash there ends nothing else. What the loader says is read, and compared with what the library was built for. An import that outlasts the limit is a warning: it hangs, an error, where it stood in the same line for half of that time.",
     "Reinstall the build that fits the running torch with the command given, or uninstall the package if nothing needs it.",
     ("flash-attention#854", "flash-attention#975", "xformers#982", "DeepSpeed#6567"),
 )
@@ -56,8 +56,15 @@ _PARENT = {"flash-attn-4": "flash-attn"}
 
 
 def broken_installs(machine: Machine) -> tuple[Finding, ...]:
-    """One error for each distribution whose import failed."""
-    return tuple(_broken(machine, name, trial) for name, trial in _failed(machine))
+    """One finding for each distribution whose import failed: a warning where it only took too long.
+
+    And an error for a torch that was imported but cannot say what it is: nothing else can be probed then.
+    """
+    found = [_broken(machine, name, trial) for name, trial in _failed(machine)]
+    torch = (machine.imports or {}).get("torch")
+    if torch is not None and torch.operation_failure is not None:
+        found.append(_mute(machine, torch, torch.operation_failure))
+    return tuple(found)
 
 
 def _failed(machine: Machine) -> Iterator[tuple[str, ImportTrial]]:
@@ -71,11 +78,16 @@ def _broken(machine: Machine, name: str, trial: ImportTrial) -> Finding:
     version = machine.environment.version(name)
     wrong = misfits(machine, name)
     why = _why(machine, name, trial, wrong)
+    late = trial.cause in (Cause.HANG, Cause.SLOW)
+    short = f"{name} {version} is installed but cannot be imported"
+    if late:
+        short = f"{name} {version} {'hangs while it is imported' if trial.cause is Cause.HANG else 'took too long to import'}"
     return Finding(
         INSTALL_BROKEN.code,
         INSTALL_BROKEN.slug,
-        Severity.ERROR,
-        f"{name} {version} is installed but cannot be imported: {trial.failure.reason}" + (f"; {why}" if why else ""),
+        Severity.WARNING if trial.cause is Cause.SLOW else Severity.ERROR,
+        (f"{name} {version} {trial.failure.reason}" if late else f"{short}: {trial.failure.reason}")
+        + (f"; {why}" if why else ""),
         Basis.MEASURED,
         evidence=Evidence(
             declared=f"{name} {version} (package metadata)" + (f", {'; '.join(wrong)}" if wrong else ""),
@@ -83,13 +95,33 @@ def _broken(machine: Machine, name: str, trial: ImportTrial) -> Finding:
         ),
         reproduction=f'python -c "import {trial.module}"',
         recommendations=(_mended(machine, name, trial),),
-        headline=f"{name} {version} is installed but cannot be imported",
+        headline=short,
+    )
+
+
+def _mute(machine: Machine, trial: ImportTrial, broken: Crashed) -> Finding:
+    """A torch that is imported and whose state cannot be read."""
+    library = next(entry for entry in machine.environment.libraries if entry.name == "torch")
+    why = f"; `import torch` loads {library.origin}" if library.origin else ""
+    short = f"torch {library.version} can be imported, but cannot be asked for its own state"
+    return Finding(
+        INSTALL_BROKEN.code,
+        INSTALL_BROKEN.slug,
+        Severity.WARNING if broken.kind == "timeout" else Severity.ERROR,
+        f"{short}: {broken.reason}{why}",
+        Basis.MEASURED,
+        evidence=Evidence(declared=f"torch {library.version} (package metadata)", effective=f"{broken.reason}{why}"),
+        reproduction='python -c "import torch; print(torch.__file__, torch.__version__, torch.version.cuda)"',
+        recommendations=(without_shadow(library) if library.origin else reinstall(machine, "torch"),),
+        headline=short,
     )
 
 
 def _why(machine: Machine, name: str, trial: ImportTrial, wrong: Sequence[str]) -> str:
     """The cause in words, "" when the reason says all there is."""
     environment = machine.environment
+    if origin := environment.origin(name):
+        return f"what is imported is {origin}"
     if (parent := _failing_parent(machine, name, trial)) is not None:
         return f"{parent} fails, and its package is imported first"
     if overwriting := _overwriting(machine, name, trial):
@@ -140,6 +172,9 @@ def _overwriting(machine: Machine, name: str, trial: ImportTrial) -> str:
 
 def _mended(machine: Machine, name: str, trial: ImportTrial) -> Recommendation:
     version = public(machine.environment.version(name) or "")
+    shadowed = next((entry for entry in machine.environment.libraries if entry.name == name and entry.origin), None)
+    if shadowed is not None:
+        return without_shadow(shadowed)
     if (parent := _failing_parent(machine, name, trial)) is not None:
         return _mended(machine, parent, (machine.imports or {})[parent])
     if _overwriting(machine, name, trial):
@@ -151,13 +186,27 @@ def _mended(machine: Machine, name: str, trial: ImportTrial) -> Recommendation:
     if trial.cause is Cause.MISSING_MODULE and (found := install_module(machine, trial.subject)) is not None:
         return found
     usual = reinstall(machine, name)
-    if trial.cause is Cause.HANG:  # slow disks and short limits look the same
+    if trial.cause in (Cause.HANG, Cause.SLOW):
         text = f"Give it more time. If it still does not end, reinstall {name}."
+        if trial.cause is Cause.HANG:
+            text = f"See what it waits for there (a lock file, the network, a GPU). Give it more time, or reinstall {name}."
         paste = f"attncheck doctor --check {INSTALL_BROKEN.slug} --timeout 600"
         return Recommendation(text, (Setting("shell", "--timeout", "600", paste), *usual.settings))
     if usual.settings[0].value == "uninstall" or name in ("torch", "transformers"):
         return usual
     return Recommendation(f"{usual.text} Or remove it: pip uninstall {name}", usual.settings)
+
+
+def unusable_after(trial: ImportTrial | None) -> str:
+    """Why a library cannot be used after this import, "" where it can, or where nobody knows."""
+    if trial is None or trial.cause is Cause.SLOW:
+        return ""
+    if trial.failure is not None:
+        return f"cannot be imported: {trial.failure.reason}"
+    broken = trial.operation_failure
+    if broken is None or broken.kind == "timeout" or trial.module != "torch":
+        return ""
+    return f"cannot be asked for its own state: {broken.reason}"
 
 
 def unusable(machine: Machine) -> tuple[Finding, ...]:

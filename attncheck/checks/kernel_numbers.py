@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from attncheck.checks import numerics
+from attncheck.checks.defects import workarounds
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.kernels import grouped, measured, unread
 from attncheck.checks.machine import Machine, MachineCheck
@@ -91,7 +92,8 @@ def wrong_outputs(machine: Machine) -> Iterator[Finding]:
         if ability.agrees is False:
             features.setdefault(ability.api, []).append(ability)
     for api, wrong in features.items():
-        yield _wrong_output(api, wrong, _right_in(wrong, abilities), _only_zeros(machine, api))
+        found = _wrong_output(api, wrong, zeros := _only_zeros(machine, api))
+        yield replace(found, recommendations=_mending(machine, wrong, zeros))
     rows = [row for row in machine.conventions or () if _off(row.figures)]
     for (api, call), (first, *_) in grouped(rows).items():
         yield measured(
@@ -109,7 +111,7 @@ def wrong_outputs(machine: Machine) -> Iterator[Finding]:
         )
 
 
-def _wrong_output(api: str, wrong: Sequence[Ability], right: Sequence[str], zeros: str) -> Finding:
+def _wrong_output(api: str, wrong: Sequence[Ability], zeros: str) -> Finding:
     """All that is wrong with one API: what one cause spoils is no list of defects. zeros: as of `_only_zeros`."""
     told = "; ".join(map(_wrong, wrong))
     features = ", ".join(ability.feature for ability in wrong)
@@ -125,12 +127,25 @@ def _wrong_output(api: str, wrong: Sequence[Ability], right: Sequence[str], zero
             effective="; ".join(filter(None, (told, details))),
             figures=wrong[0].figures if len(wrong) == 1 else _by_feature(wrong),
         ),
-        Recommendation(
-            f"Use one that was right here: {', '.join(right)}." if right else "Use another kernel for this."
-        ),
+        Recommendation(OUTPUT_WRONG.fix),
         wrong[0].kernel,
     )
     return replace(found, headline=headline)
+
+
+def _mending(machine: Machine, wrong: Sequence[Ability], zeros: str) -> tuple[Recommendation, ...]:
+    """What is known to help, where it was seen here; for what that leaves wrong, what to use instead."""
+    api, left, known = wrong[0].api, list(wrong), []
+    for probe, advice in workarounds(machine, api):
+        mended = [row for row in left if (zeros if probe.kind == "convention" else row.feature.startswith(probe.words))]
+        if mended:
+            known.append(advice)
+            left = [row for row in left if row not in mended]
+    if not left:
+        return tuple(known)
+    right = _right_in(left, machine.abilities or ())
+    other = f"one that was right here: {', '.join(right)}" if right else "another kernel for this"
+    return (*known, Recommendation(f"Instead of {api} use {other}."))
 
 
 def _by_feature(abilities: Iterable[Ability]) -> dict[str, float | int | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from attncheck.checks.defects import workarounds
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
@@ -68,7 +69,7 @@ def broken_contracts(machine: Machine) -> Iterator[Finding]:
                 ),
                 figures={**first.figures, "queries": first.q_len, "keys": first.kv_len},
             ),
-            _instead(rows, first),
+            _instead(rows, first, machine),
             first.kernel,
         )
 
@@ -83,8 +84,8 @@ def _way(row: Convention) -> str:
     return f"{row.call}, {lengths}"
 
 
-def _instead(rows: Sequence[Convention], broken: Convention) -> Recommendation:
-    """What to write in the place of a call that breaks its promise."""
+def _instead(rows: Sequence[Convention], broken: Convention, machine: Machine) -> Recommendation:
+    """What to write in the place of a call that breaks its promise; where nothing was read as promised, what is known."""
     api = broken.api
     if good := _kept_promise(rows, broken):
         return Recommendation(
@@ -93,6 +94,8 @@ def _instead(rows: Sequence[Convention], broken: Convention) -> Recommendation:
     if broken.number is not None and (call := broken.for_tokens()):
         text = f"For a window of W tokens, the token itself included, write {call}: so it was read."
         return Recommendation(text, (Setting(api, "a window of W tokens", call, call),))
+    if known := next((advice for probe, advice in workarounds(machine, api) if probe.kind == "convention"), None):
+        return known
     if broken.q_len != broken.kv_len:
         return Recommendation("Do not use this call at such lengths, or hand over the mask written out.")
     return Recommendation(f"Do not use this spelling; the table of conventions shows which calls of {api} are right.")

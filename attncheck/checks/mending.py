@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from attncheck.checks.machine import Machine
+from attncheck.environment import Library
 from attncheck.findings import Recommendation, Setting
 from attncheck.installed.inventory import Unmet
 
@@ -14,8 +17,11 @@ _INDEXES = ((11, 8), (12, 1), (12, 4), (12, 6), (12, 8), (12, 9), (13, 0))
 _INDEX = "https://download.pytorch.org/whl/"
 #: Libraries that are compiled against torch when they are installed, or whose setup picks the wheel that fits it.
 _COMPILED_HERE = ("flash-attn", "flash-attn-3", "transformer-engine-torch", "sageattention")
-#: Distributions whose native part is another distribution: reinstalling the first alone changes nothing.
-_NATIVE_PART = {"transformer-engine": "transformer-engine-torch"}
+#: Distributions whose native parts are others, the one that is compiled against torch first: reinstalling the
+#: distribution alone changes nothing. It installs the first of them when its extra `pytorch` is asked for.
+_NATIVE_PARTS = {
+    "transformer-engine": ("transformer-engine-torch", "transformer-engine-cu12", "transformer-engine-cu13")
+}
 #: Import package -> distribution, for what the libraries import of one another; the longest name that fits counts.
 _PROVIDERS = {
     "cuda": "cuda-python",
@@ -39,16 +45,21 @@ _PROVIDERS = {
 
 def reinstall(machine: Machine, name: str) -> Recommendation:
     """How to get the build of a distribution that fits the torch, CUDA and Python that run here."""
-    name = _NATIVE_PART.get(name, name)
     environment = machine.environment
-    version = public(_version(machine, name) or "")
-    pinned = f"{name}=={version}" if version else name
     torch = environment.version("torch") or ""
+    parts = _NATIVE_PARTS.get(name, ())
+    here = [part for part in parts if _version(machine, part) is not None]
+    pinned = _pinned(machine, name)
     if name == "torch":
         return pip("Reinstall torch.", name, f"--force-reinstall {pinned} --index-url {_INDEX}{torch_tag(machine)}")
-    if not environment.torch_cuda and name in ("xformers", *_COMPILED_HERE):
+    if not environment.torch_cuda and name in ("xformers", *_NATIVE_PARTS, *_COMPILED_HERE):
         text = f"{name} needs a torch that is built for CUDA: install one on a GPU machine, or remove {name} here."
-        return Recommendation(text, (Setting("pip", name, "uninstall", f"pip uninstall {name}"),))
+        return Recommendation(text, (Setting("pip", name, "uninstall", f"pip uninstall {' '.join([name, *here])}"),))
+    if parts and parts[0] not in here:
+        wanted = pinned.replace(name, f"{name}[pytorch]")
+        return pip(f"Install {name} with its part for torch, {parts[0]}.", name, f'--no-build-isolation "{wanted}"')
+    if parts:
+        name, pinned = parts[0], _pinned(machine, parts[0])
     if name == "xformers":
         text = f"Install the xformers release for torch {torch}; each is built for one torch and CUDA version."
         return pip(text, name, f"--force-reinstall --no-deps xformers --index-url {_INDEX}{torch_tag(machine)}")
@@ -94,6 +105,22 @@ def pip(text: str, name: str, arguments: str, value: str = "") -> Recommendation
     return Recommendation(text, (Setting("pip", name, value or arguments, f"pip install {arguments}"),))
 
 
+def without_shadow(library: Library) -> Recommendation:
+    """What to do about a file or folder that stands before an installed library on Python's path: its `origin`."""
+    place = PurePath(library.origin)
+    if library.copy:
+        text = f"Take {place.parent} out of PYTHONPATH. If it is meant, install it: its version is known then."
+        return Recommendation(text, (Setting("shell", "PYTHONPATH", "", "unset PYTHONPATH"),))
+    kind = "file" if is_file(library.origin) else "folder"
+    paste = f"mv {shlex.quote(str(place))} {shlex.quote(str(place.with_name(f'my_{place.name}')))}"
+    return Recommendation(f"Rename or remove that {kind}.", (Setting("shell", "mv", "", paste),))
+
+
+def is_file(origin: str) -> bool:
+    """True for a module that is one file; a package's folder has no suffix."""
+    return bool(PurePath(origin).suffix)
+
+
 def torch_tag(machine: Machine) -> str:
     """`cu130` or `cpu`: what the installed torch is built for, as the indexes of torch name it."""
     cuda = machine.environment.torch_cuda
@@ -125,6 +152,12 @@ def _version(machine: Machine, name: str) -> str | None:
     if known is None and machine.inventory is not None:
         return machine.inventory.versions.get(name)
     return None if known == "unknown" else known  # damaged metadata: nothing that pip could pin
+
+
+def _pinned(machine: Machine, name: str) -> str:
+    """`flash-attn==2.8.3`, the bare name where the version is not known."""
+    version = public(_version(machine, name) or "")
+    return f"{name}=={version}" if version else name
 
 
 def _named(requirement: str) -> str:

@@ -94,11 +94,16 @@ def speeds(
     standings = {entry.name: (False, _unusable(entry)) for entry in statuses}
     for rank in ranking:
         wrong = ", ".join(_scenarios_with(Severity.ERROR, rank.name, findings))
-        said = f"no error in what was {rank.basis.value}"
-        if rank.right:
-            said = f"{rank.basis.value} right" + ("" if rank.basis is Basis.MEASURED else " only")
-        standings[rank.name] = (not rank.wrong, f"wrong{f' in {wrong}' if wrong else ''}" if rank.wrong else said)
+        said = f"wrong{f' in {wrong}' if wrong else ''}" if rank.wrong else standing(rank)
+        standings[rank.name] = (not rank.wrong, said)
     return timed.table(inputs, timed.deciding(inputs, [rank.name for rank in ranking if not rank.wrong]), standings)
+
+
+def standing(rank: Rank) -> str:
+    """What was seen of one without an error: `measured right`, `predicted right only`."""
+    if not rank.right:
+        return f"no error in what was {rank.basis.value}"
+    return f"{rank.basis.value} right" + ("" if rank.basis is Basis.MEASURED else " only")
 
 
 def _unusable(entry: Implementation) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck, without_cuda, without_gpu
-from attncheck.checks.variables import FLEX_SWITCH
+from attncheck.checks.variables import FLEX_SWITCHES
 from attncheck.environment import LIBRARIES
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
 from attncheck.installed.state import TorchState
@@ -60,7 +60,7 @@ FLEX_UNCOMPILED = Rule(
     "ATC836",
     "flex-uncompiled",
     "flex_attention runs uncompiled",
-    f"{FLEX_SWITCH}=1 turns torch.compile off, which flex_attention needs for its kernel.",
+    f"{'=1 or '.join(FLEX_SWITCHES)}=1 turns torch.compile off, which flex_attention needs for its kernel.",
     "It then computes every score of the full matrix: right, but slow, and memory grows with the square of the length.",
     "Static: the environment of this process.",
     "Unset the variable.",
@@ -208,18 +208,20 @@ def without_flash(machine: Machine) -> Iterator[Finding]:
 
 def uncompiled(machine: Machine) -> Iterator[Finding]:
     """A warning where torch.compile is off and a GPU waits for flex_attention's kernel; a note on a CPU."""
-    if machine.environment.variables.get(FLEX_SWITCH) == "1" and machine.environment.version("torch") is not None:
+    switches = [name for name in FLEX_SWITCHES if machine.environment.variables.get(name) == "1"]
+    if switches and machine.environment.version("torch") is not None:
+        given = " and ".join(f"{name}=1" for name in switches)
+        setting = Setting("shell", " ".join(switches), "unset", f"unset {' '.join(switches)}")
         yield Finding(
             FLEX_UNCOMPILED.code,
             FLEX_UNCOMPILED.slug,
             Severity.WARNING if machine.environment.gpus else Severity.NOTE,
-            f"{FLEX_SWITCH}=1 is set: flex_attention runs uncompiled, with the memory and speed of plain attention",
+            f"{given} {'are' if len(switches) > 1 else 'is'} set: flex_attention runs uncompiled, with the memory and "
+            f"speed of plain attention",
             Basis.STATIC,
-            evidence=Evidence(requested=f"{FLEX_SWITCH}=1", effective="torch.compile does nothing"),
-            reproduction=f"printenv {FLEX_SWITCH}",
-            recommendations=(
-                Recommendation("Unset it.", (Setting("shell", FLEX_SWITCH, "unset", f"unset {FLEX_SWITCH}"),)),
-            ),
+            evidence=Evidence(requested=given, effective="torch.compile does nothing"),
+            reproduction=f"printenv {' '.join(switches)}",
+            recommendations=(Recommendation("Unset it." if len(switches) == 1 else "Unset both.", (setting,)),),
         )
 
 

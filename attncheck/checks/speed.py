@@ -11,17 +11,19 @@ from attncheck.checks.shape_results import Fault, words
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Severity
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, Growth
+from attncheck.semantics.timing_changes import BETWEEN_RUNS
 from attncheck.semantics.workload import alike, right
 
 SLOW_PATH = Rule(
     "ATC910",
     "slow-path",
     "A right implementation costs more than it need",
-    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call.",
+    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call. What is as fast as that within the noise between runs and can be set in transformers is named in its place. A path that is slow in a layer of the model is told of there, and not again for its kernel alone.",
     "The result is right, so nothing fails: time and memory are lost at every step. A mask pushes SDPA off its flash kernel, and a window through a mask saves nothing: every hidden cell is computed and thrown away, so time grows with the square of the length instead of the length.",
     "Both are timed with CUDA events at the model's own sizes, the L2 emptied before each repetition. It counts when the slow one's 20th percentile is 1.5 times the fast one's 80th or more: the same kernel differs by up to 1.25 times from host to host (tritonbench#141), and 1.5 lies above that. Calls shorter than 0.2 ms are left out, because launching them takes as long; so are kernels that a check against float64 found wrong. Over three lengths or more the exponent of growth is fitted: a windowed call near 2 instead of 1 computes what it hides. `attncheck compare MODEL --bench FILE` tells it of the implementation that is used, beside those that have no error there.",
     "Take the implementation that the evidence names, or let the kernel have the window itself (flash-attention, or flex_attention with torch.compile).",
     ("tritonbench#141",),
+    sides=("fastest", "this"),
 )
 
 #: How many times as long it must take; the rule says why.
@@ -35,58 +37,84 @@ STEEP = 1.5
 
 #: Where each judged subject stands in transformers.
 _IMPLEMENTATIONS = {"eager": "eager", "sdpa": "sdpa", "flex_attention-uncompiled": "flex_attention"}
+#: Place in reports: what transformers runs by itself first, what nobody runs at these lengths last.
+_ORDER = {"sdpa": 0, "eager": 2}
 
 Settings = Callable[[str], Recommendation]
 
 
 @dataclass(frozen=True, slots=True)
 class _Slow:
-    """A slow cell beside the fastest right one of the same case. why: what makes it slow, in words."""
+    """A slow cell beside what is advised for its case. first: the fastest right one, which may be what is advised."""
 
     cell: BenchCell
     best: BenchCell
-    why: str
+    first: BenchCell
 
     @property
     def ratio(self) -> float:
         """How many times as long it takes."""
-        assert self.cell.median is not None
-        assert self.best.median is not None
-        return self.cell.median / self.best.median
+        return _time(self.cell) / _time(self.best)
 
     @property
     def certain(self) -> bool:
         """True beyond the spread of both."""
-        slow, fast = self.cell.p20 or self.cell.median, self.best.p80 or self.best.median
-        assert slow is not None
-        assert fast is not None
+        slow, fast = self.cell.p20 or _time(self.cell), self.best.p80 or _time(self.best)
         return slow >= FACTOR * fast and slow >= SHORTEST
+
+    @property
+    def path(self) -> tuple[object, ...]:
+        """What is slow, whatever the length and the level: one value is one thing to mend."""
+        case = self.cell.case
+        heads = (case.num_heads, case.num_kv_heads, case.head_dim, case.dtype)
+        return (_implementation(case), case.phase, case.backward, case.inputs, case.mask, *heads)
 
 
 def slow_paths(bench: Bench, typed: str, settings: Settings, switched_off: Sequence[str] = ()) -> Iterator[Finding]:
-    """One warning for each path, pass and mask; the longest length at which it is slow leads.
+    """One warning for each path, pass and mask, what users run without a choice first and eager last.
 
+    The longest length at which it is slow leads; a path that is slow in its layer is told of there alone.
     typed: the command that repeats the run. settings: what to paste for a subject. switched_off: families of kernels
     ("flash") that the run does without: they are no advice, and what is slow beside them alone is the price asked for.
     """
-    best: dict[BenchCase, BenchCell] = {}
+    alternatives: dict[BenchCase, list[BenchCell]] = {}
     for cell in filter(right, bench.cells):
-        if any(_belongs(cell, family) for family in switched_off):
-            continue
-        work = alike(cell.case)
-        if work not in best or (cell.median or 0.0) < (best[work].median or 0.0):
-            best[work] = cell
+        if not any(_belongs(cell, family) for family in switched_off):
+            alternatives.setdefault(alike(cell.case), []).append(cell)
     found: dict[tuple[object, ...], list[_Slow]] = {}
     for cell in filter(right, bench.cells):
-        case, fastest = cell.case, best.get(alike(cell.case))
-        if fastest is None or fastest.case.subject == case.subject or not (why := slow_path(cell)):
+        others = [other for other in alternatives.get(alike(cell.case), ()) if other is not cell]
+        if not others or not slow_path(cell):
             continue
-        if (slow := _Slow(cell, fastest, why)).certain:
-            heads = (case.num_heads, case.num_kv_heads, case.head_dim, case.dtype)
-            key = (case.level, case.subject, case.phase, case.backward, case.inputs, case.mask, *heads)
-            found.setdefault(key, []).append(slow)
-    for same in found.values():
+        first = min(others, key=_time)
+        if (slow := _Slow(cell, _advised(others, first, settings), first)).certain:
+            found.setdefault((cell.case.level, *slow.path), []).append(slow)
+    of_layers = {slow.path for (level, *_), (slow, *_) in found.items() if level == "layer"}
+    told = [same for (level, *_), same in found.items() if level == "layer" or same[0].path not in of_layers]
+    told.sort(key=lambda same: _ORDER.get(same[0].cell.case.subject, 1))
+    for same in told:
         yield _finding(same, bench, typed, settings)
+
+
+def _advised(others: Sequence[BenchCell], first: BenchCell, settings: Settings) -> BenchCell:
+    """Of those that are as fast as the first within noise, the fastest that a setting reaches; else the first."""
+    equal = [other for other in others if _time(other) <= _time(first) * (1 + BETWEEN_RUNS)]
+    return min((other for other in equal if settings(other.case.subject).settings), key=_time, default=first)
+
+
+def _pass(case: BenchCase) -> str:
+    return "forward and backward" if case.backward else "forward"
+
+
+def _implementation(case: BenchCase) -> str:
+    """Of transformers; a subject that is none is named itself."""
+    return _IMPLEMENTATIONS.get(case.subject, case.subject)
+
+
+def _time(cell: BenchCell) -> float:
+    """Of a right cell."""
+    assert cell.median is not None
+    return cell.median
 
 
 def _belongs(cell: BenchCell, family: str) -> bool:
@@ -119,7 +147,7 @@ def _finding(same: Sequence[_Slow], bench: Bench, typed: str, settings: Settings
     cell, best, case = lead.cell, lead.best, lead.cell.case
     subject, fastest = case.subject, best.case.subject
     slow, fast = _milliseconds(cell), _milliseconds(best)
-    what = "forward and backward" if case.backward else "forward"
+    what = _pass(case)
     figures: dict[str, float | int | str] = {
         "tokens": case.kv_len,
         "pass": what,
@@ -130,9 +158,12 @@ def _finding(same: Sequence[_Slow], bench: Bench, typed: str, settings: Settings
     }
     if cell.peak_memory is not None and best.peak_memory is not None:
         figures |= {f"{subject} bytes": cell.peak_memory, f"{fastest} bytes": best.peak_memory}
-    remarks = [lead.why]
+    remarks = [slow_path(cell)]
+    if (first := lead.first) is not best:
+        figures[f"{first.case.subject} ms"] = _milliseconds(first)
+        remarks.append(f"{first.case.subject} takes {_milliseconds(first):.2f} ms, the same within noise")
     if (unbounded := _without_window(bench, case)) is not None:
-        times = (cell.median or 0.0) / (unbounded.median or 1.0)
+        times = _time(cell) / _time(unbounded)
         figures["ratio to no window at all"] = round(times, 3)
         remarks.append(f"it takes {times:.1f} times as long as with no window at all")
     if (steep := _growth(bench, case)) is not None and case.window.bounded:
@@ -141,23 +172,24 @@ def _finding(same: Sequence[_Slow], bench: Bench, typed: str, settings: Settings
             remarks.append(f"its time grows with length^{steep.exponent:.2f}, where a window needs 1")
     if (other := _growth(bench, best.case)) is not None:
         figures[f"exponent of growth, {fastest}"] = round(other.exponent, 3)
+    where = f"({case.level}, {case.mask}, {what})"
+    headline = f"{subject} takes {lead.ratio:.1f} times as long as {fastest} {where}"
     advice = settings(fastest)
-    gain = f"{advice.text}: {lead.ratio:.1f} times faster here ({case.mask}, {what}), {slow - fast:.2f} ms less a layer"
-    headline = f"{subject} takes {lead.ratio:.1f} times as long as {fastest} ({case.mask}, {what})"
+    gain = f"{advice.text}: {lead.ratio:.1f} times faster here {where}, {slow - fast:.2f} ms less a layer"
     return Finding(
         SLOW_PATH.code,
         SLOW_PATH.slug,
         Severity.WARNING,
         f"{headline}: {slow:.2f} ms against {fast:.2f} ms at {case.kv_len} tokens; {'; '.join(remarks)}",
         Basis.MEASURED,
-        implementation=_IMPLEMENTATIONS.get(subject, subject),
+        implementation=_implementation(case),
         kernel=cell.kernel,
         scenario="",
         variant=f"{case.level} level, {what}",
         evidence=Evidence(
             declared=f"{fast:.2f} ms ({fastest})",
             requested=f"{case.mask}, {case.inputs} inputs, {case.kv_len} tokens, {case.num_heads} heads of {case.head_dim}",
-            effective=f"{slow:.2f} ms ({subject})",
+            effective=f"{slow:.2f} ms at {case.kv_len} tokens",
             figures=figures,
         ),
         reproduction=f"{typed} --level {case.level} --seq-lens {case.kv_len} --impl {subject},{fastest}",
@@ -183,8 +215,7 @@ def _growth(bench: Bench, case: BenchCase) -> Growth | None:
 
 
 def _milliseconds(cell: BenchCell) -> float:
-    assert cell.median is not None
-    return round(cell.median * 1e3, 4)
+    return round(_time(cell) * 1e3, 4)
 
 
 def wrong_kernel(fault: Fault, case: BenchCase, typed: str) -> Finding:

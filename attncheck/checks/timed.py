@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from attncheck.checks import speed
 from attncheck.checks.interface import REFERENCE, Inputs
-from attncheck.findings import Finding
+from attncheck.findings import Finding, Recommendation
 from attncheck.semantics.speeds import CallSpeed, HeldBench, SpeedRow, Speeds
 from attncheck.semantics.timing_changes import BETWEEN_RUNS, FEWEST
+
+#: Of an implementation that nothing is held against.
+MEASURED_RIGHT = "measured right"
 
 
 def deciding(inputs: Inputs, names: Sequence[str]) -> Mapping[str, CallSpeed]:
@@ -142,8 +145,8 @@ def _decode(name: str, speeds: Speeds, held: HeldBench) -> list[str]:
     """A right implementation that is faster in decode at the longest cache that both have."""
     calls = [call for call in held.calls if call.phase == "decode" and not speeds.backward]
     mine = {(call.kv_len, call.batch): call for call in calls if call.implementation == name}
-    right = {row.implementation for row in speeds.rows if row.ordered}
-    sizes = [(call.kv_len, call.batch) for call in calls if call.implementation in right - {name}]
+    right = {row.implementation: row.standing for row in speeds.rows if row.ordered}
+    sizes = [(call.kv_len, call.batch) for call in calls if call.implementation in right.keys() - {name}]
     if not (shared := [size for size in sizes if size in mine]):
         return []
     size = max(shared)
@@ -153,15 +156,17 @@ def _decode(name: str, speeds: Speeds, held: HeldBench) -> list[str]:
     )
     if not faster(best, mine[size]):
         return []
-    return [
-        f"{best.implementation} is {mine[size].median / best.median:.1f} times as fast in decode, at {size[0]} keys"
-    ]
+    seen = right[best.implementation]
+    but = "" if seen in (MEASURED_RIGHT, right.get(name)) else f", but {seen}"
+    times = mine[size].median / best.median
+    return [f"{best.implementation} is {times:.1f} times as fast in decode, at {size[0]} keys{but}"]
 
 
-def slow_paths(inputs: Inputs, usable: Sequence[str], concerned: Sequence[str]) -> Iterator[Finding]:
+def slow_paths(inputs: Inputs, usable: Mapping[str, str], concerned: Sequence[str]) -> Iterator[Finding]:
     """The `slow-path` findings of the stored bench about some implementations, beside those without an error here.
 
-    usable: implementations without an error. concerned: what the user runs, and what is recommended.
+    usable: implementations without an error -> what was seen of them, as in `SpeedRow.standing`; what this run did not
+    compare is none of them. concerned: what the user runs, and what is recommended.
     """
     held = inputs.bench
     if held is None or held.bench is None:
@@ -175,7 +180,12 @@ def slow_paths(inputs: Inputs, usable: Sequence[str], concerned: Sequence[str]) 
     met = tuple(cell for cell in cells if inputs.seq_len is None or cell.case.kv_len <= inputs.seq_len)
     typed = f"attncheck bench {inputs.target}"
     bench = replace(held.bench, cells=met or cells)
-    for finding in speed.slow_paths(bench, typed, lambda subject: inputs.settings(names[subject])):
+
+    def settings(subject: str) -> Recommendation:
+        advice, seen = inputs.settings(names[subject]), usable[names[subject]]
+        return advice if seen == MEASURED_RIGHT else replace(advice, text=f"{advice.text} ({seen})")
+
+    for finding in speed.slow_paths(bench, typed, settings):
         if finding.implementation in concerned:
             evidence = replace(finding.evidence, figures={**finding.evidence.figures, "bench": held.source})
             message = f"{finding.message}; measured by bench on {held.device}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck
+from attncheck.environment import Environment
 from attncheck.findings import Evidence, Finding, Recommendation, Rule, Setting, Severity
 from attncheck.semantics.observation import Basis
 
@@ -40,8 +41,14 @@ VARIABLE_INERT = Rule(
     "Use the setting that does what the variable's name promises.",
     ("flash-attention#1334", "LLaVA#1141"),
 )
-#: Another rule speaks about it: it has a severity of its own.
-FLEX_SWITCH = "TORCHDYNAMO_DISABLE"
+#: Another rule speaks about them: it has a severity of its own.
+FLEX_SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
+#: What is said of a variable that is set.
+ACTS, IDLE, UNREAD = "acts", "no effect with this value", "nothing installed reads it"
+#: Variables that act on where files come from, not on attention, and the values that switch them on
+#: (huggingface_hub/constants.py).
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_ON = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +108,27 @@ def _file() -> Mapping[str, Any]:
     return found
 
 
+def effect_word(environment: Environment, name: str) -> str:
+    """`ACTS`, `IDLE` or `UNREAD` for a variable that is set here. Raises KeyError for one that is not."""
+    if name in environment.inert:
+        return UNREAD
+    value = environment.variables[name]
+    if name in _OFFLINE:
+        return ACTS if value.upper() in _ON else IDLE
+    entry = next((entry for entry in acting() if entry.name == name), None)
+    if entry is None:
+        return ACTS
+    if environment.version(entry.read_by) is None:
+        return UNREAD
+    return ACTS if entry.effect(value) else IDLE
+
+
 def effects(machine: Machine) -> Iterator[Finding]:
     """A note for each variable that changes attention here."""
     environment = machine.environment
     for entry in acting():
         value = environment.variables.get(entry.name)
-        if value is None or entry.name == FLEX_SWITCH or environment.version(entry.read_by) is None:
+        if value is None or entry.name in FLEX_SWITCHES or environment.version(entry.read_by) is None:
             continue
         if effect := entry.effect(value):
             yield _finding(

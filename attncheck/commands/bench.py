@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attncheck.commands import bench_options as own
 from attncheck.commands.output import check_output, finish
-from attncheck.commands.partial import Partial, earlier
+from attncheck.commands.partial import Partial, check_shows_changes, earlier
 from attncheck.commands.plots import check_plots, write_plots
 from attncheck.commands.running import guarded, lengths, names, one_of, progress
 from attncheck.options import (
@@ -81,6 +81,8 @@ def bench(
             timeout=timeout,
             seed=seed,
         )
+        if compare is not None:
+            check_shows_changes(format_name)
         before = None if compare is None else earlier(compare)
         check_plots(plots)
         partial = Partial(format_name, output, fail_on, before)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from attncheck import completion
-from attncheck.options import FLAG, REPORT_PANEL
+from attncheck.options import DAY, FLAG, REPORT_PANEL
 
 GRID_PANEL = "What is timed"
 
@@ -31,30 +31,50 @@ SeqLens = Annotated[
     list[str] | None,
     typer.Option(
         metavar="N,N",
-        help="Lengths in tokens, e.g. 1024,4096 or 1k,4k. Default: 1k,4k,16k,32k as far as memory goes.",
+        help="Lengths in tokens, e.g. 1024,4096 or 1k,4k. Default: 1k,4k,16k,32k (on a CPU 256,512,1k), as far as the "
+        "model goes; a preset has its own.",
         rich_help_panel=GRID_PANEL,
     ),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Sequences a call. Default: 1, or 16k tokens.", rich_help_panel=GRID_PANEL),
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Sequences a call. Default: 1; in the standard grid as many as make 16k tokens (on a CPU 1k); a preset "
+        "has its own.",
+        rich_help_panel=GRID_PANEL,
+    ),
 ]
 Level = Annotated[
     list[str] | None,
-    typer.Option(metavar="A,B", help="kernel, layer. Default: what applies.", rich_help_panel=GRID_PANEL),
+    typer.Option(
+        metavar="A,B",
+        help="kernel, layer. Default: kernel, and layer where there is a model to take one from.",
+        rich_help_panel=GRID_PANEL,
+    ),
 ]
 Phase = Annotated[
     list[str] | None,
-    typer.Option(metavar="A,B", help="prefill, decode. Default: what applies.", rich_help_panel=GRID_PANEL),
+    typer.Option(
+        metavar="A,B", help="prefill, decode. Default: both for a model, else prefill.", rich_help_panel=GRID_PANEL
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option(metavar="A,B", help="plain, padded, packed. Default: what applies.", rich_help_panel=GRID_PANEL),
+    typer.Option(
+        metavar="A,B",
+        help="plain, padded (2 sequences or more), packed: of the prefill. Default: plain.",
+        rich_help_panel=GRID_PANEL,
+    ),
 ]
 Masks = Annotated[
     list[str] | None,
     typer.Option(
-        "--mask", metavar="A,B", help="causal, full: where no target declares one.", rich_help_panel=GRID_PANEL
+        "--mask",
+        metavar="A,B",
+        help="causal, full: only these of the standard grid or a preset; a model has its own.",
+        rich_help_panel=GRID_PANEL,
     ),
 ]
 ForwardOnly = Annotated[
@@ -101,11 +121,17 @@ Compare = Annotated[
     str | None,
     typer.Option(
         metavar="OLD.json",
-        help="Compare with a JSON report of an earlier run: ratios with their noise.",
+        help="Compare with a JSON report of an earlier run: ratios with their noise (not in csv, sarif and junit).",
         rich_help_panel=REPORT_PANEL,
     ),
 ]
 Timeout = Annotated[
     float,
-    typer.Option(min=0.1, metavar="SECONDS", help="Limit of one call that is timed.", rich_help_panel=GRID_PANEL),
+    typer.Option(
+        min=0.1,
+        max=DAY,
+        metavar="SECONDS",
+        help="Limit of one step: checking a call, or timing it.",
+        rich_help_panel=GRID_PANEL,
+    ),
 ]

@@ -49,7 +49,10 @@ def doctor(
         from attncheck import reproduce as incidents
 
         incident = incidents.asked(
-            reproduce, window, timeout, beside={"--static": static, "--check": check, "--api": api}
+            reproduce,
+            window,
+            timeout,
+            beside={"--static": static, "--check": check, "--api": api, "--thorough": thorough},
         )
         with progress() as tell:
             if incident is not None:

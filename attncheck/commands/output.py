@@ -83,13 +83,22 @@ def style(output: str | None) -> Style:
 
 
 def finish(report: Report, format_name: str, output: str | None, fail_on: FailOn, known: Known | None = None) -> None:
-    """Render, write, tell GitHub where one of its workflows runs this, and exit with the report's code."""
+    """Render, write, tell GitHub where one of its workflows runs this, and exit with the report's code.
+
+    A bench that was interrupted says so in its report; where that goes to a file, one line on stderr says so, too.
+    """
     from attncheck.commands import github
     from attncheck.render import interface
+    from attncheck.render.wording import plural
 
     report = dataclasses.replace(report, fail_on=fail_on.value)
     report = report if known is None else known.mark(report)
     emit(interface.render(report, format_name, style(output)), output)
+    if output is not None and report.bench is not None and not report.bench.complete:
+        count = len(report.bench.cells)
+        typer.echo(
+            f"attncheck: interrupted: {plural(count, 'cell')} {'is' if count == 1 else 'are'} in {output}", err=True
+        )
     github.tell(report, format_name, output)
     raise typer.Exit(report.exit_code)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attncheck.semantics.timing import Bench
 
 #: Writing may take this share of the time: a report of many cells is not rewritten after every one of the fastest.
-_SHARE = 0.05
+_SHARE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +31,17 @@ class Earlier:
     source: str
     report: Report
     bench: Bench
+
+
+def check_shows_changes(format_name: str) -> None:
+    """Raise UsageError for a format in which `--compare` would change nothing."""
+    from attncheck.render import interface
+
+    if not interface.find(format_name, "bench").changes:
+        showing = (name for name, one in interface.renderers().items() if one.changes)
+        raise UsageError(
+            f"--compare: --format {format_name} has no place for changes", f"choose from {', '.join(sorted(showing))}"
+        )
 
 
 def earlier(path: str) -> Earlier:

@@ -6,14 +6,25 @@ from typing import Annotated
 
 import typer
 
+from attncheck import completion
 from attncheck.commands.output import check_file, check_output, finish
 from attncheck.commands.running import guarded
-from attncheck.options import REPORT_PANEL, FailOn, Format, Output
+from attncheck.options import REPORT_PANEL, FailOn, Output
 
 
 def render(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A report written with --format json; - reads a pipe.")],
-    format_name: Format = "terminal",
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="terminal, html (one page for the browser), json, markdown (to paste into a GitHub issue), "
+            "sarif (for code scanning), junit (for CI), or csv (of a bench).",
+            autocompletion=completion.formats,
+            rich_help_panel=REPORT_PANEL,
+        ),
+    ] = "terminal",
     output: Output = None,
     fail_on: Annotated[
         FailOn | None,

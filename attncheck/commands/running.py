@@ -110,7 +110,10 @@ def one_of(option: str, values: list[str] | None, known: Sequence[str]) -> tuple
 def lengths(option: str, values: list[str] | None) -> tuple[int, ...]:
     """`["1k,4096"]` as `(1024, 4096)`, in rising order. Raises UsageError for what is no positive number of tokens."""
     found = set()
-    for name in names(option, values):
+    asked = names(option, values)
+    if gap := next((value for value in values or () if not all(map(str.strip, value.split(",")))), None):
+        raise UsageError(f"{option} {gap!r} lacks a length beside a comma", f"for example {option} {','.join(asked)}")
+    for name in asked:
         text, factor = (name[:-1], 1024) if name[-1:] in ("k", "K") else (name, 1)
         if not (text.isascii() and text.isdigit() and int(text)):
             raise UsageError(f"{option} {name!r} is no length in tokens", f"for example {option} 1024,4096 or 1k,4k")

@@ -11,6 +11,7 @@ from attncheck.commands.output import check_file, emit, style
 from attncheck.commands.running import INTERRUPTED, complain, guarded, names, steady_progress
 from attncheck.errors import UsageError
 from attncheck.options import (
+    DAY,
     FLAG,
     PROBE_PANEL,
     REPORT_PANEL,
@@ -86,11 +87,14 @@ SummaryFormat = Annotated[
     ),
 ]
 ScenarioLimit = Annotated[
-    float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of one scenario.", rich_help_panel=PROBE_PANEL)
+    float,
+    typer.Option(min=0.1, max=DAY, metavar="SECONDS", help="Limit of one scenario.", rich_help_panel=PROBE_PANEL),
 ]
 TypeLimit = Annotated[
     float,
-    typer.Option(min=1.0, metavar="SECONDS", help="Limit of one type in one setting.", rich_help_panel=PROBE_PANEL),
+    typer.Option(
+        min=1.0, max=DAY, metavar="SECONDS", help="Limit of one type in one setting.", rich_help_panel=PROBE_PANEL
+    ),
 ]
 
 
@@ -117,7 +121,7 @@ def survey(
             raise UsageError(f"--format {format_name!r} is not a format of survey; there are {', '.join(FORMATS)}")
         check_file(None)
         from attncheck.survey.options import SurveyOptions
-        from attncheck.survey.run import Interrupted
+        from attncheck.survey.run import Interrupted, stored
         from attncheck.survey.run import survey as run
 
         options = SurveyOptions(
@@ -139,16 +143,16 @@ def survey(
             with steady_progress() as tell:
                 found = run(options, tell)
         except Interrupted as stopped:
-            _write(stopped.survey, output)
+            _write(stored(options, stopped.survey), output)
             complain(f"interrupted with {stopped.survey.left} types left", "the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
-        _write(found, output)
+        _write(stored(options, found), output)
         _print(found, output, format_name)
         raise typer.Exit(found.exit_code(fail_on.value))
 
 
 def _write(found: Survey, folder: str) -> None:
-    """The two tables, whole or not at all."""
+    """The two tables of all that the folder holds, whole or not at all."""
     from attncheck.render import survey_html, survey_markdown
 
     emit(survey_html.page(found), os.path.join(folder, HTML))

@@ -43,7 +43,7 @@ def read(path: str) -> Report:
     except UsageError as error:
         raise UsageError(f"--bench {error.message}", hint) from None
     if report.bench is None:
-        raise UsageError(f"--bench {path} is a report of attncheck {report.command}, expected one of bench", hint)
+        raise UsageError(f"--bench {path} is a report of attncheck {report.command} without any times", hint)
     return report
 
 

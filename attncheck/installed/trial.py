@@ -9,7 +9,7 @@ from attncheck.semantics.observation import Crashed
 
 
 class Cause(str, Enum):
-    """Why an import failed, as far as it can be told."""
+    """Why an import failed, as far as it can be told. HANG: it stood in one place; SLOW: it had no more time."""
 
     UNDEFINED_SYMBOL = "undefined-symbol"
     MISSING_LIBRARY = "missing-library"
@@ -19,6 +19,7 @@ class Cause(str, Enum):
     MISSING_NAME = "missing-name"
     SIGNAL = "signal"
     HANG = "hang"
+    SLOW = "slow"
     EXIT = "exit"
     OTHER = "other"
 

@@ -75,10 +75,11 @@ def read(
             if _refusal(backend, api, environment, device, dtype, grouped=False):
                 conventions[name] = (_not_run(api, refusal),)
                 continue
-        slow = api.compiles > PATIENCE and not thorough
+        seconds = api.on_request.get(device, api.compiles)
+        slow = (device in api.on_request or seconds > PATIENCE) and not thorough
         if slow and name not in only:
             ways = f"attncheck doctor --api {name} reads it, --thorough everything"
-            words = f"each new call compiles for about {api.compiles:.0f} s: {ways}"
+            words = f"each new call compiles for about {seconds:.0f} s: {ways}"
             conventions[name] = (_not_run(api, words),)
             continue
         arguments = {"device": device, "dtype": dtype, "seed": 0, "plugins": tuple(plugins), "grouped": grouped}
@@ -248,10 +249,8 @@ def _refusal(
     backend: Backend, api: Api, environment: Environment, device: str, dtype: str, *, grouped: bool = True
 ) -> str:
     """Why this API is not read here, "" when it is. grouped: with fewer kv heads than query heads."""
-    if device not in api.devices:
+    if device not in (*api.devices, *api.on_request):
         return f"runs on {' or '.join(api.devices)} only" + ("" if environment.gpus else "; no GPU here")
-    if device == "cpu" and api.needs_dynamo:
-        return "compiling it on a CPU takes a minute a shape"
     call = Call(
         device,
         dtype,

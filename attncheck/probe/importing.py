@@ -13,14 +13,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from attncheck.probe.parent import die_with_parent
+
 
 def main(arguments: list[str]) -> None:
-    """arguments: the module, and the name of an operation out of `OPERATIONS`, or "" for none."""
-    module, operation = arguments
+    """arguments: the module, the name of an operation out of `OPERATIONS` or "" for none, and the seconds after which
+    the import writes down where it is, "" for never.
+    """
+    module, operation, pause = arguments
+    die_with_parent()  # a group of its own hears nothing of a signal to the parent's
     answers = os.dup(1)
     os.dup2(2, 1)
     faulthandler.enable()  # a death by signal, and the parent's SIGABRT when it waited too long, tell where it was
+    if pause:
+        faulthandler.dump_traceback_later(float(pause), file=answers)
     answer = _attempt(lambda: __import__(module))
+    faulthandler.cancel_dump_traceback_later()  # before the answer is written, or the two might mix
     os.write(answers, f"{answer!r}\n".encode())
     if "error" not in answer and operation:
         os.write(answers, f"{_attempt(OPERATIONS[operation])!r}\n".encode())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,13 +19,15 @@ from attncheck.installed.trial import Cause, ImportTrial
 from attncheck.probe.process import signal_name
 from attncheck.semantics.observation import Crashed
 
-#: A first import from a cold disk takes tens of seconds; beyond this it hangs.
+#: A first import from a cold disk takes tens of seconds.
 LIMIT = 120.0
+#: Seconds between two looks at an import: in one place for that long it hangs, with less it may be a slow disk.
+APART = 10.0
 #: Seconds a process gets to say where it hangs.
 _LAST_WORDS = 5.0
 #: Imports nothing but the built-in `sys` before the path is set: a `json.py` in the current folder must not get in.
 _BOOTSTRAP = (
-    "import sys; arguments = sys.argv[1:3]; sys.path[:] = sys.argv[3:]; "
+    "import sys; arguments = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; "
     "from attncheck.probe.importing import main; main(arguments)"
 )
 #: What libraries write when they import without the part that computes.
@@ -34,8 +38,13 @@ _COMPLAINTS = re.compile(
 )
 _MOST_COMPLAINTS = 3
 _LONGEST_LINE = 600
+#: The processes of imports under way.
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+_POOLS: set[ThreadPoolExecutor] = set()
 #: As faulthandler prints the innermost frame first.
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in ', re.MULTILINE)
+#: The line over the frames of each thread.
+_THREAD = re.compile(r"^(?:Current thread|Thread) 0x.*$", re.MULTILINE)
 #: What glibc prints when a symbol is missed only at its first call; the process then ends with status 127.
 _LOOKUP_ERROR = 127
 
@@ -47,25 +56,62 @@ def try_import(module: str, *, operation: str = "", limit: float = LIMIT) -> Imp
     """
     import tempfile  # brings random and hashlib, which `doctor --static` has no use for
 
+    pause = f"{limit / 2:g}" if limit / 2 >= APART else ""
     with tempfile.TemporaryFile() as answers, tempfile.TemporaryFile() as chatter:
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, module, operation, *sys.path],
+            [sys.executable, "-c", _BOOTSTRAP, module, operation, pause, *sys.path],
             stdin=subprocess.DEVNULL,
             stdout=answers,
             stderr=chatter,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+            start_new_session=True,  # a group of its own: what the import leaves running is ended with it
         )
-        hung = not _ended(process, limit)
+        _RUNNING.add(process)
+        try:
+            late = not _ended(process, limit)
+        finally:
+            _end_group(process)
+            _RUNNING.discard(process)
         replies = _replies(answers)
-        words = _read(chatter)
+        words, before = _read(chatter), _read(answers)
     if not replies:
-        return _broken(module, process.returncode, words, limit if hung else None)
+        if late:
+            return _unfinished(module, words, limit, stuck=bool(stack := _stack(before)) and stack == _stack(words))
+        return _broken(module, process.returncode, words)
     if "error" in replies[0]:
         return _raised(module, replies[0])
     trial = ImportTrial(module, complaints=_complaints(words))
     if not operation:
         return trial
-    return _operated(trial, operation, replies[1:], process.returncode, words, limit if hung else None)
+    return _operated(trial, operation, replies[1:], process.returncode, words, limit if late else None)
+
+
+@contextlib.contextmanager
+def side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for several trials. What ends the block early, such as Ctrl-C, ends every trial under way or to come:
+    the imports are no part of the terminal's group, which alone hears of it.
+    """
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        _POOLS.add(pool)
+        try:
+            yield pool
+        except BaseException:
+            for each in tuple(_POOLS):
+                each.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(_RUNNING):
+                _end_group(process)
+            raise
+        finally:
+            _POOLS.discard(pool)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the process, and every process that it has started and left behind."""
+    if os.name != "posix":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, where all have ended
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ended(process: subprocess.Popen[bytes], limit: float) -> bool:
@@ -101,15 +147,21 @@ def _read(file: IO[bytes]) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-def _broken(module: str, code: int, words: str, limit: float | None) -> ImportTrial:
-    """A process that never came to say how the import went. limit: that it exceeded, None when it ended by itself."""
+def _unfinished(module: str, words: str, limit: float, *, stuck: bool) -> ImportTrial:
+    """An import that was ended after `limit` seconds. stuck: it stood in the same place half of that time before."""
+    where = _frame(words, module)
+    reason = f"did not finish importing within {limit:g} s"
+    if stuck := stuck and bool(where):
+        reason = f"hangs while it is imported: after {limit / 2:g} s and after {limit:g} s it was in {where}"
+    elif where:
+        reason += f" (it was in {where})"
+    return ImportTrial(module, Crashed("timeout", reason), Cause.HANG if stuck else Cause.SLOW, where=where)
+
+
+def _broken(module: str, code: int, words: str) -> ImportTrial:
+    """A process that ended before it could say how the import went."""
     where = _frame(words, module)
     inside = f" in {where}" if where else ""
-    if limit is not None:
-        crash = Crashed(
-            "timeout", f"the import did not end within {limit:g} s; it hung{inside}" if inside else _slow(limit)
-        )
-        return ImportTrial(module, crash, Cause.HANG, where=where)
     if code < 0:
         name = signal_name(-code)
         return ImportTrial(
@@ -120,10 +172,6 @@ def _broken(module: str, code: int, words: str, limit: float | None) -> ImportTr
     last = next((line.strip() for line in reversed(words.splitlines()) if line.strip()), "")
     reason = f"the import exited with {code}" + (f": {last[:_LONGEST_LINE]}" if last else "")
     return ImportTrial(module, Crashed("exit", reason), Cause.EXIT, str(code), where=where)
-
-
-def _slow(limit: float) -> str:
-    return f"the import did not end within {limit:g} s"
 
 
 def _raised(module: str, reply: Mapping[str, Any]) -> ImportTrial:
@@ -194,8 +242,12 @@ def _operated(
         failure, called = None, str(replies[0]["done"])
     elif replies:
         failure = Crashed("exception", _one_line([str(entry) for entry in replies[0]["texts"]]))
+    elif limit is not None:
+        where = _frame(words, trial.module)
+        was = f" (it was in {where})" if where else ""
+        failure = Crashed("timeout", f"the call did not finish within {limit:g} s{was}")
     else:
-        broken = _broken(trial.module, code, words, limit).failure
+        broken = _broken(trial.module, code, words).failure
         assert broken is not None
         failure = Crashed(broken.kind, broken.reason.replace("the import", "the call"))
     return ImportTrial(trial.module, complaints=trial.complaints, operation=called, operation_failure=failure)
@@ -222,6 +274,13 @@ def _complaints(words: str) -> tuple[str, ...]:
             rest.append(following.strip())
         found.append(" ".join([line.strip(), *rest])[:_LONGEST_LINE])
     return tuple(dict.fromkeys(found))[:_MOST_COMPLAINTS]
+
+
+def _stack(words: str) -> tuple[tuple[str, str], ...]:
+    """(file, line) of the main thread's frames in what faulthandler printed; empty when it printed nothing."""
+    _, *threads = _THREAD.split(words)
+    stacks = [tuple((frame["file"], frame["line"]) for frame in _FRAME.finditer(text)) for text in threads]
+    return next((stack for stack in reversed(stacks) if stack), ())  # the oldest thread comes last
 
 
 def _frame(words: str, module: str) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from attncheck.environment import LIBRARIES, Environment
 from attncheck.installed.state import TorchState
-from attncheck.installed.trial import ImportTrial
+from attncheck.installed.trial import Cause, ImportTrial
 from attncheck.probe import conventions as convention_table
 from attncheck.probe import torch_state
 from attncheck.probe.defects import confirm
-from attncheck.probe.imports import LIMIT, try_import
+from attncheck.probe.imports import LIMIT, side_by_side, try_import
 from attncheck.probe.jobs import Jobs, processes
 from attncheck.semantics.convention import Ability, Convention
 from attncheck.semantics.observation import Crashed
@@ -85,7 +84,7 @@ def gather(environment: Environment, wanted: Wanted, progress: Progress) -> Fact
     if by_worker:
         names = tuple(name for name in names if name != "torch")
     # The worker is ended before what runs beside it is waited for.
-    with ThreadPoolExecutor(max_workers=1) as beside, Jobs(wanted.limit) as jobs:
+    with side_by_side(1) as beside, Jobs(wanted.limit) as jobs:
         if by_worker:
             jobs.prepare()
         progress("importing each library in a process of its own")
@@ -137,7 +136,9 @@ def torch_of(environment: Environment, trials: Mapping[str, ImportTrial], missin
         return None
     state = torch_state.of(trials["torch"])
     if isinstance(state, Crashed):
-        missing["torch"] = state.reason
+        missing["torch"] = (
+            f"torch {state.reason}" if trials["torch"].cause in (Cause.HANG, Cause.SLOW) else state.reason
+        )
         return None
     return torch_state.with_changes(state, environment)
 
@@ -147,7 +148,7 @@ def import_trials(
 ) -> dict[str, ImportTrial]:
     """Distribution -> how its import went, for every installed one out of `names`. limit: seconds for each."""
     installed = [name for name in names if environment.version(name) is not None]
-    with ThreadPoolExecutor(max_workers=processes()) as pool:
+    with side_by_side(processes()) as pool:
         trials = pool.map(
             lambda name: try_import(LIBRARIES[name], operation=OPERATIONS.get(name, ""), limit=limit), installed
         )

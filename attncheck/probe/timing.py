@@ -129,13 +129,13 @@ def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> flo
     count = min(budget.most, int(budget.warm_up / max(estimate, 1e-9)))
     if estimate < _SLOW:
         count = max(count, _LAUNCHES)
-    started = time.perf_counter()
-    launched = None
-    for number in range(1, count + 1):
+    taken: list[float] = []
+    for _ in range(count):
+        started = time.perf_counter()
         call()
-        if number == _LAUNCHES:
-            launched = (time.perf_counter() - started) / _LAUNCHES
-    return launched
+        if len(taken) < _LAUNCHES:
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken) if len(taken) == _LAUNCHES else None
 
 
 def _repeat(call: Callable[[], object], count: int) -> list[float]:

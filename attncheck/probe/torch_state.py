@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from attncheck.environment import Environment
 from attncheck.installed.state import TorchState
 from attncheck.installed.trial import ImportTrial
-from attncheck.probe.imports import LIMIT, try_import
+from attncheck.probe.imports import LIMIT, side_by_side, try_import
 from attncheck.semantics.observation import Crashed
 
 #: What an import trial of torch must try for `of`; of `probe.importing.OPERATIONS`.
@@ -50,7 +49,7 @@ def with_changes(state: TorchState, environment: Environment, limit: float = LIM
     A library that cannot be imported changes nothing that could be seen; its failure is another check's business.
     """
     present = [name for name in PATCHING if environment.version(name) is not None]
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with side_by_side(2) as pool:
         left = list(pool.map(lambda name: _flags_after(PATCHING[name], limit), present))
     return replace(
         state,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
+from attncheck.probe.parent import die_with_parent
 from attncheck.probe.protocol import (
     PREAMBLE,
     Answer,
@@ -37,8 +38,6 @@ from attncheck.semantics.observation import Crashed, ScenarioRun
 if TYPE_CHECKING:
     from attncheck.probe.tiny.build import TinyModel
 
-#: The option of Linux's prctl that names the signal a process gets when its parent is gone.
-_PR_SET_PDEATHSIG = 1
 #: Set to "kernels" in the environment of a worker that shall serve kernel jobs only, which need no transformers.
 ROLE = "ATTNCHECK_WORKER"
 #: Set to a device in the environment of a worker that shall first load what every measurement there needs.
@@ -94,14 +93,6 @@ def send(answers: BinaryIO, answer: Answer) -> None:
         data = pickle.dumps(Failed(reason, traceback.format_exc(), spent=True), protocol=pickle.HIGHEST_PROTOCOL)
     answers.write(data)
     answers.flush()
-
-
-def die_with_parent() -> None:
-    """Let Linux end this process with its parent, even inside native code that never lets another thread run."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Server:

@@ -25,6 +25,8 @@ from attncheck.verdicts import Verdict
 _INDENT = 2
 #: Stands for the next one where there is none.
 _ALONE = "alone"
+#: What the mark behind a name says, where names of several tables stand together.
+_MARKED = f"{words.MARK} launching it from Python takes as long"
 INTERRUPTED = "interrupted: only what had been measured until then stands below"
 
 
@@ -54,17 +56,18 @@ def _marked(mark: tuple[str, str], text: str) -> Text:
 def _fastest(best: Sequence[tuple[BenchTable, Sequence[BenchCell]]]) -> str:
     """Who is first where there is somebody to be first of, and in how many tables there is nobody else."""
     met = [(table, cells[0]) for table, cells in best if len(cells) > 1]
-    alone = Counter(cells[0].case.subject for _, cells in best if len(cells) == 1)
+    alone = Counter(words.winner(cells[0]) for _, cells in best if len(cells) == 1)
     if len(best) == 1 or len(met) == 1:
         table, cell = met[0] if met else (best[0][0], best[0][1][0])
-        said = f"fastest right one at {words.block(table.blocks[-1])}: {cell.case.subject}, {_pace(cell, table)}"
+        said = f"fastest right one at {words.block(table.blocks[-1])}: {words.winner(cell)}, {_pace(cell, table)}"
         alone = alone if met else Counter()
     else:
-        names = Counter(cell.case.subject for _, cell in met).most_common()
+        names = Counter(words.winner(cell) for _, cell in met).most_common()
         said = "fastest right ones at the longest length: " if names else "nothing to compare with another: "
         said += ", ".join(f"{name} (in {count} of {plural(len(met), 'table')})" for name, count in names)
     left = ", ".join(f"{name} {_ALONE} in {plural(n, 'table')}" for name, n in alone.most_common())
-    return f"{said}{'; ' if met and left else ''}{left}"
+    said += f"{'; ' if met and left else ''}{left}"
+    return f"{said} ({_MARKED})" if any(cells[0].launch_bound for _, cells in best) else said
 
 
 def _pace(cell: BenchCell, table: BenchTable) -> str:
@@ -121,14 +124,17 @@ def _summary(every: Sequence[BenchTable]) -> list[RenderableType]:
     for heading, justify in (("call", "left"), ("length", "left"), ("fastest", "left"), ("median", "right")):
         grid.add_column(heading, justify=justify, style="bold" if heading == "fastest" else "")  # type: ignore[arg-type]
     grid.add_column("next", justify="left")
+    marked = False
     for table, cells in rows:
         name = words.title(table.case) + (f", head_dim {table.case.head_dim}" if len(widths) > 1 else "")
         name += f", {table.case.dtype}" if len(dtypes) > 1 else ""
         first = cells[0]
-        follower = f"{cells[1].case.subject} {words.ratio(_by(cells[1], first))}" if len(cells) > 1 else _ALONE
+        follower = f"{words.winner(cells[1])} {words.ratio(_by(cells[1], first))}" if len(cells) > 1 else _ALONE
+        marked = marked or any(cell.launch_bound for cell in cells[:2])
         where = words.length(table.blocks[-1].kv_len)
-        grid.add_row(name, where, first.case.subject, words.time(first.median or 0.0), follower)
-    return [Text("Fastest at the longest length", style="bold underline"), _inset(grid)]
+        grid.add_row(name, where, words.winner(first), words.time(first.median or 0.0), follower)
+    below = [_inset(Text(_MARKED, style="dim"))] if marked else []
+    return [Text("Fastest at the longest length", style="bold underline"), _inset(grid), *below]
 
 
 def _never(bench: Bench) -> list[RenderableType]:

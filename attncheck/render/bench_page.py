@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attncheck.findings import Severity
+from attncheck.render import bench_growth
 from attncheck.render import bench_words as words
 from attncheck.render.bench_tables import BenchTable, Block
 from attncheck.render.interface import Style
@@ -177,8 +178,8 @@ def _remarks(entry: BenchTable) -> list[RenderableType]:
         grid.add_row(Text(f"{symbol} wrong", style=colour), text)
     if bound := words.launch_bound(entry):
         grid.add_row(Text(f"{words.MARK} launch", style="dim"), bound)
-    if grown := words.growth(entry):
-        grid.add_row(Text("growth", style="dim"), f"{' · '.join(grown)} {words.growth_label(entry)}")
+    for line in bench_growth.lines(entry):
+        grid.add_row(Text("growth", style="dim"), line)
     if calls := words.first_calls(entry):
         grid.add_row(Text("first call", style="dim"), " · ".join(calls))
     for line in words.drifts(entry):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from attncheck.render.bench_tables import BenchTable, Block, Without, out_of_memory
@@ -13,9 +12,6 @@ from attncheck.semantics.timing import Bench, BenchCase, BenchCell, DeviceRates,
 
 #: Repetitions whose last tenth is that much slower than the first are remarked upon: the device slowed down.
 DRIFT = 0.05
-#: Below this r2 lengths do not grow by one power, and the exponent is shown with its fit.
-GOOD_FIT = 0.99
-
 #: Above `published_elsewhere`.
 PUBLISHED = "Published, without a time at these settings here"
 #: First calls from here on, in seconds, are named one by one: compiling, not launching.
@@ -212,35 +208,15 @@ def bandwidth(rate: float) -> str:
     return f"{digits(rate / 1e12)} TB/s" if rate >= 1e12 else f"{digits(rate / 1e9)} GB/s"
 
 
-def growth(table: BenchTable) -> list[str]:
-    """`flash-attn-2 n^1.02`, one a subject, the slowest growing first; in brackets the fit where it is not close to one
-    power, and the lengths where they are not those of `growth_label`.
-    """
-    ordered = sorted(table.growth, key=lambda entry: entry.exponent)
-    usual = _fitted(table)
-    words = []
-    for entry in ordered:
-        aside = [f"r² {entry.r2:.2f}"] if entry.r2 < GOOD_FIT else []
-        aside += [f"over {lengths(entry.lengths)}"] if entry.lengths != usual else []
-        words.append(f"{entry.subject} n^{entry.exponent:.2f}" + (f" ({', '.join(aside)})" if aside else ""))
-    return words
-
-
-def growth_label(table: BenchTable) -> str:
-    """`over 1k, 4k, 16k`: what the exponents were fitted over."""
-    return f"over {lengths(_fitted(table))}"
-
-
-def _fitted(table: BenchTable) -> tuple[int, ...]:
-    """The lengths that most exponents of the table were fitted over; of equally many the longest list."""
-    counts = Counter(entry.lengths for entry in table.growth)
-    return max(counts, key=lambda found: (counts[found], len(found)), default=())
-
-
 def name(cell: BenchCell) -> str:
     """`sdpa [cudnn]`: the subject and, where it chose one by itself, its kernel; `*` behind it as of `launch_bound`."""
     chosen = f" [{cell.kernel}]" if cell.kernel else ""
     return f"{cell.case.subject}{chosen}{MARK if cell.launch_bound else ''}"
+
+
+def winner(cell: BenchCell) -> str:
+    """`sdpa*`: the subject alone, with the mark of `name`."""
+    return f"{cell.case.subject}{MARK if cell.launch_bound else ''}"
 
 
 def launch_bound(table: BenchTable) -> str:
@@ -283,11 +259,16 @@ def repetitions(table: BenchTable) -> str:
 
 
 def overhead(bench: Bench) -> str:
-    """`87 s, 11% of it not in kernels, warm-up or imports`."""
+    """`87 s: 45 s first calls (compiling, loading); of the other 42 s 11% not in kernels, warm-up or imports`."""
     if not bench.wall:
         return ""
-    lost = max(0.0, bench.wall - bench.timed) / bench.wall
-    return f"{time(bench.wall)}" + (f", {lost:.0%} of it not in kernels, warm-up or imports" if bench.timed else "")
+    first = sum(cell.first_call or 0.0 for cell in bench.cells)
+    told = f"{time(bench.wall)}: {time(first)} first calls (compiling, loading)"
+    rest = bench.wall - first
+    if not bench.timed or rest <= 0:
+        return told
+    lost = max(0.0, bench.wall - bench.timed) / rest
+    return f"{told}; of the other {time(rest)} {lost:.0%} not in kernels, warm-up or imports"
 
 
 def published_at(cell: BenchCell) -> str:

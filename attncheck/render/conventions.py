@@ -24,7 +24,9 @@ def sections(report: Report, style: Style) -> list[RenderableType]:
     """The tables, or why there are none."""
     parts: list[RenderableType] = []
     if report.conventions:
-        parts += [*summary(report), Text(), *_blocks(report, style)]
+        heading, *rules = summary(report)
+        tables = _blocks(report, style)
+        parts += [heading, *rules, *([Text()] if rules and tables else []), *tables]
         parts += _never(readings.never_ran(report.conventions))
     elif reason := report.missing.get("conventions"):
         parts += [_heading("What the numbers mean", report), *_never({reason: ["convention table"]})]
@@ -67,12 +69,12 @@ def _blocks(report: Report, style: Style) -> list[RenderableType]:
     shapes = readings.lengths_heading(report.conventions)
     blocks = readings.blocks(report.conventions)
     every = [row for block in blocks for row in block.rows]
-    narrow = [max((len(row.keys) for row in every), default=0), 4, 5]
+    narrow = [max(len(text) for text in ("keys", *(row.keys for row in every))), 4, 5]
     last = max((len(text) for text in (shapes, *(row.alignment for row in every))), default=0)
     names = [", ".join(block.apis) for block in blocks]
     longest = max((len(text) for text in (*names, *(row.call for row in every))), default=0)
     room = style.width - _INDENT - sum(narrow) - last - 1 - 2 * (len(narrow) + 2)
-    widths = (1, max(20, min(longest, room)), max(narrow[0], len("keys")), *narrow[1:], last)
+    widths = (1, max(20, min(longest, room)), *narrow, last)
     parts: list[RenderableType] = []
     for block, name in zip(blocks, names):
         grid = _fixed(widths)

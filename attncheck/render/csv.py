@@ -46,4 +46,4 @@ def _text(value: object) -> object:
     return f"'{line}" if line.startswith(_FORMULA) else line
 
 
-RENDERER = Renderer("csv", "one line a timed call (bench only)", render, commands=("bench",))
+RENDERER = Renderer("csv", "one line a timed call (bench only)", render, commands=("bench",), changes=False)

@@ -13,9 +13,11 @@ from rich.text import Text
 from attncheck.findings import Finding, Severity
 from attncheck.render.finding_groups import Group, groups
 from attncheck.render.interface import Style
+from attncheck.render.parts import hanging
 from attncheck.render.picture import picture
+from attncheck.render.sides import apart, distinct, sides
 from attncheck.render.symbols import SEVERITY
-from attncheck.render.wording import BASIS_WORDS, first_line, layer_ranges, scenario_words
+from attncheck.render.wording import BASIS_WORDS, first_line, headline_lines, layer_ranges, scenario_words
 from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.kernel_names import BRIEF, shortened
@@ -27,6 +29,8 @@ _PICTURES = 3
 _MESSAGES = 4
 #: Of a machine each is about a library of its own; of a model most repeat one another for further implementations.
 _DOCTOR_MESSAGES = 8
+#: Two lines each.
+_FIGURES = 10
 _FIXES = 2
 _SNIPPET_LINES = 3
 #: Characters of one line of evidence: four lines of a page.
@@ -72,27 +76,42 @@ def _note(group: Group) -> list[RenderableType]:
     symbol, colour = SEVERITY[Severity.NOTE]
     messages = list(dict.fromkeys(finding.headline or finding.message for finding in group.findings))
     lines: list[RenderableType] = [Text.assemble((f"{symbol} note", colour), "  ", _name(group.lead))]
-    return [*lines, *(_indented(Text(first_line(message))) for message in messages), *_advice(group.findings)]
+    for message in messages:
+        head, *entries = headline_lines(message)
+        lines += [_indented(Text(head)), *(Padding(part, (0, 0, 0, 2)) for part in hanging(map(Text, entries)))]
+    return [*lines, *_advice(group.findings)]
 
 
 def _short(group: Group, drawn: Sequence[Text], report: Report) -> list[RenderableType]:
-    """A warning: what, where, declared against effective, the fix; a line each."""
+    """A warning: what, where, declared against effective, the fix; a line each. Figures are each told, above where."""
     lead = group.lead
-    parts: list[RenderableType] = [_title(lead), _indented(Text(first_line(lead.headline or lead.message)))]
+    figures = group.findings if apart(lead) else ()
+    parts: list[RenderableType] = [_title(lead)]
+    for finding in figures[:_FIGURES]:
+        parts += [_indented(Text(first_line(finding.headline or finding.message))), *_against(finding, 4)]
+    if (more := len(figures) - _FIGURES) > 0:
+        parts.append(_indented(Text(f"... and {more} more like it; --format json lists them all", style="dim")))
+    if not figures:
+        parts.append(_indented(Text(first_line(lead.headline or lead.message))))
     parts += [_indented(line) for line in places(group.findings, report)]
-    evidence = lead.evidence
-    if evidence.declared and evidence.effective:
-        against = Text.assemble(("declared ", "dim"), first_line(evidence.declared), (" · effective ", "dim"))
-        parts.append(_indented(against.append(first_line(evidence.effective))))
+    parts += [] if figures else _against(lead, 2)
     if drawn:
         parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
-    texts = {advice.text: advice.paste for finding in (lead, *group.findings) for advice in finding.recommendations}
     pasted: list[str] = []
-    for text, paste in list(texts.items())[:_FIXES]:
-        label = "also" if paste and paste in pasted else "or" if pasted else "fix"  # the same, for another place
-        pasted.append(paste)
-        parts.append(labelled(label, Text(text, style="green")))
+    for entry in distinct((lead, *group.findings))[:_FIXES]:
+        label = "also" if entry.paste in filter(None, pasted) else "or" if pasted else "fix"  # the same, elsewhere
+        pasted.append(entry.paste)
+        parts.append(labelled(label, Text(entry.text, style="green")))
     return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
+
+
+def _against(finding: Finding, indent: int) -> list[RenderableType]:
+    """`declared causal · effective full`; nothing where one of them is not said."""
+    evidence, (declared, effective) = finding.evidence, sides(finding)
+    if not (evidence.declared and evidence.effective):
+        return []
+    line = Text.assemble((f"{declared} ", "dim"), first_line(evidence.declared), (f" · {effective} ", "dim"))
+    return [_indented(line.append(first_line(evidence.effective)), indent)]
 
 
 def _block(group: Group, drawn: Sequence[Text], report: Report) -> list[RenderableType]:
@@ -165,8 +184,8 @@ def _layers(finding: Finding, report: Report) -> str:
 
 
 def _evidence(finding: Finding, *, full: bool) -> Table | None:
-    evidence = finding.evidence
-    rows = [("declared", evidence.declared), ("requested", evidence.requested), ("effective", evidence.effective)]
+    evidence, (declared, effective) = finding.evidence, sides(finding)
+    rows = [(declared, evidence.declared), ("requested", evidence.requested), (effective, evidence.effective)]
     if not full:
         said = finding.headline or finding.message
         rows = [row for row in rows[::2] if not re.search(rf"(?<!\w){re.escape(row[1])}(?!\w)", said)]

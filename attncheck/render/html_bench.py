@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 
-from attncheck.render import bench, bench_figures
+from attncheck.render import bench, bench_changes, bench_figures, bench_growth
 from attncheck.render import bench_words as said
 from attncheck.render.bench_tables import BenchTable, never_ran, tables
 from attncheck.render.html_markup import Html, bullets, code, coloured, facts, fold, join, scrolled, table, tag
@@ -65,8 +65,7 @@ def _table(entry: BenchTable, measured: Bench, title: str, *, with_shape: bool) 
         )
     if bound := said.launch_bound(entry):
         remarks.append(join([f"{said.MARK} {bound}"]))
-    if grown := said.growth(entry):
-        remarks.append(join([f"growth: {' · '.join(grown)} {said.growth_label(entry)}"]))
+    remarks += [join([f"growth: {line}"]) for line in bench_growth.lines(entry)]
     if calls := said.first_calls(entry):
         remarks.append(join([f"first call: {' · '.join(calls)}"]))
     remarks += [join([coloured("! drift", "yellow"), f" {line}"]) for line in said.drifts(entry)]
@@ -106,9 +105,6 @@ def _changes(changes: BenchChanges) -> Html:
     rows = []
     for change in changes.changes:
         case = change.new.case
-        mark, colour = ("slower", "bold red") if change.ratio > 1 else ("faster", "green")
-        if not change.beyond_noise:
-            mark, colour = "within noise", "dim"
         rows.append(
             (
                 join([code(case.subject), tag("span", said.title(case), class_="remark")]),
@@ -116,7 +112,7 @@ def _changes(changes: BenchChanges) -> Html:
                 said.time(change.old.median or 0.0),
                 said.time(change.new.median or 0.0),
                 f"{said.ratio(change.ratio)} ({change.low:.2f}..{change.high:.2f})",
-                coloured(mark, colour),
+                coloured(*bench_changes.verdict(change)),
             )
         )
     told = [coloured(f"! {what}: {old} → {new}", "yellow") for what, (old, new) in changes.differences.items()]

@@ -11,6 +11,7 @@ from attncheck.render.finding_groups import Group, groups
 from attncheck.render.findings import first_difference, places
 from attncheck.render.html_markup import Html, bullets, code, coloured, copyable, facts, fold, join, tag
 from attncheck.render.markup import clipped
+from attncheck.render.sides import sides
 from attncheck.render.symbols import SEVERITY
 from attncheck.render.wording import first_line, plural
 from attncheck.report import Report
@@ -112,10 +113,11 @@ def _body(group: Group, report: Report, pictures: _Pictures) -> Iterator[Html]:
 def _evidence(finding: Finding) -> Html:
     """What the verdict rests on; the figures in a fold."""
     evidence = finding.evidence
+    declared, effective = sides(finding)
     rows = [
-        ("declared", evidence.declared),
+        (declared, evidence.declared),
         ("requested", evidence.requested),
-        ("effective", evidence.effective),
+        (effective, evidence.effective),
         ("first difference", first_difference(finding)),
     ]
     shown = facts((name, clipped(value)) for name, value in rows if value)

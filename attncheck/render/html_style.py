@@ -107,7 +107,7 @@ padding:.6rem 1rem;margin:.9rem 0}
 .finding.warning{border-left-color:var(--yellow)}
 .finding.note{border-left-color:var(--cyan)}
 .finding .slug{font-weight:600}
-.message{font-weight:600;margin:.6rem 0 .3rem}
+.message{font-weight:600;margin:.6rem 0 .3rem;white-space:pre-line}
 .message~.message{margin-top:1rem;padding-top:.8rem;border-top:1px solid var(--line)}
 .places{list-style:none;padding:0;color:var(--dim);font-size:.9rem}
 .copyable{display:flex;gap:.5rem;align-items:flex-start;margin:.4rem 0 .7rem}

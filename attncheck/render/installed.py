@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from attncheck.checks.variables import effect_word
 from attncheck.environment import Environment
 from attncheck.installed.inventory import Build, Inventory
 from attncheck.installed.state import TorchState
@@ -143,9 +144,9 @@ def _flag_facts(flags: Mapping[str, str]) -> list[Fact]:
 
 
 def variable_facts(environment: Environment) -> list[Fact]:
-    """Variables that change which attention runs, and those that are set although nothing reads them."""
-    acting: list[Fact] = [(name, repr(value), "acts", "") for name, value in environment.variables.items()]
-    return [*acting, *((name, repr(value), "nothing here reads it", "") for name, value in environment.inert.items())]
+    """Variables that could change which attention runs, and those that are set in vain, each with whether it acts."""
+    given = {**environment.variables, **environment.inert}
+    return [(name, repr(value), effect_word(environment, name), "") for name, value in given.items()]
 
 
 def _section(title: str, facts: Iterable[Fact], source: str = "") -> list[RenderableType]:

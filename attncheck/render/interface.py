@@ -30,7 +30,7 @@ class Renderer:
     """One output format. render gets a report that has been redacted; it must not read anything else.
 
     commands: whose reports it can write, empty for all. package: what must be installed for it, "" for nothing; extra:
-    attncheck's extra that brings it.
+    attncheck's extra that brings it. changes: it shows a bench against a stored one.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Renderer:
     commands: tuple[str, ...] = ()
     package: str = ""
     extra: str = ""
+    changes: bool = True
 
 
 def renderers() -> dict[str, Renderer]:

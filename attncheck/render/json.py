@@ -203,7 +203,7 @@ def _reason(reason: Reason) -> wire.ReasonEntry:
 
 
 def _cell(cell: Cell) -> wire.CellEntry:
-    return {
+    wired: wire.CellEntry = {
         "implementation": cell.implementation,
         "kernel": cell.kernel,
         "scenario": cell.scenario,
@@ -215,6 +215,9 @@ def _cell(cell: Cell) -> wire.CellEntry:
         "difference": cell.difference,
         "reason": cell.reason,
     }
+    if cell.reach is not None:
+        wired["reach"] = [cell.reach.left, cell.reach.right]
+    return wired
 
 
 def _finding(finding: Finding) -> wire.FindingEntry:

@@ -122,6 +122,7 @@ def _change(change: BenchChange) -> wire.ChangeEntry:
         "low": change.low,
         "high": change.high,
         "beyond_noise": change.beyond_noise,
+        "launch_bound": change.launch_bound,
         "repetitions": change.repetitions,
         "memory_ratio": finite(change.memory_ratio),
     }

@@ -11,6 +11,7 @@ from attncheck.findings import Finding, Severity
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.matrix import BROKEN
 from attncheck.render.places import logical
+from attncheck.render.sides import sides
 from attncheck.render.wording import layer_ranges
 from attncheck.report import Report
 from attncheck.semantics.timing import BenchCase
@@ -161,10 +162,11 @@ def _fails(report: Report, finding: Finding) -> bool:
 
 def _text(finding: Finding) -> str:
     evidence = finding.evidence
+    declared, effective = sides(finding)
     rows = [
-        ("declared", evidence.declared),
+        (declared, evidence.declared),
         ("requested", evidence.requested),
-        ("effective", evidence.effective),
+        (effective, evidence.effective),
         *(("fix", f"{advice.text}\n{advice.paste}".strip()) for advice in finding.recommendations),
         ("reproduce", finding.reproduction),
         ("more", f"attncheck explain {finding.slug}"),
@@ -176,4 +178,4 @@ def _clean(text: str) -> str:
     return _NO_XML.sub("?", text)
 
 
-RENDERER = Renderer("junit", "JUnit XML, for CI", render, package="junitparser", extra="junit")
+RENDERER = Renderer("junit", "JUnit XML, for CI", render, package="junitparser", extra="junit", changes=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attncheck.render import bench, bench_figures, bench_words
+from attncheck.render import bench, bench_changes, bench_figures, bench_growth, bench_words
 from attncheck.render.bench_tables import BenchTable, never_ran, tables
 from attncheck.render.markup import bullets, code, fold, table, text
 from attncheck.report import Report
@@ -47,8 +47,7 @@ def _table(entry: BenchTable, measured: Bench, title: str) -> str:
         remarks.append(f"{symbol} {text(word)} {code(silent.subject)}: {text(bench_words.why(silent, entry))}")
     if bound := bench_words.launch_bound(entry):
         remarks.append(text(f"{bench_words.MARK} {bound}"))
-    if grown := bench_words.growth(entry):
-        remarks.append(f"growth: {text(' · '.join(grown))} {text(bench_words.growth_label(entry))}")
+    remarks += [f"growth: {text(line)}" for line in bench_growth.lines(entry)]
     if calls := bench_words.first_calls(entry):
         remarks.append(f"first call: {text(' · '.join(calls))}")
     remarks += [f"! {text(line)}" for line in bench_words.drifts(entry)]
@@ -60,7 +59,6 @@ def _changes(changes: BenchChanges) -> str:
     rows = []
     for change in changes.changes:
         case = change.new.case
-        mark = ("slower" if change.ratio > 1 else "faster") if change.beyond_noise else "within noise"
         rows.append(
             (
                 text(bench_words.title(case)),
@@ -69,7 +67,7 @@ def _changes(changes: BenchChanges) -> str:
                 bench_words.time(change.old.median or 0.0),
                 bench_words.time(change.new.median or 0.0),
                 f"{bench_words.ratio(change.ratio)} ({change.low:.2f}..{change.high:.2f})",
-                mark,
+                bench_changes.verdict(change)[0],
             )
         )
     told = [f"! {text(what)}: {text(old)} → {text(new)}" for what, (old, new) in changes.differences.items()]

@@ -9,8 +9,9 @@ from attncheck.render.finding_groups import Group, groups
 from attncheck.render.findings import first_difference, places
 from attncheck.render.markup import bullets, code, fenced, fold, table, text
 from attncheck.render.picture import picture
+from attncheck.render.sides import distinct, sides
 from attncheck.render.symbols import SEVERITY
-from attncheck.render.wording import first_line, plural
+from attncheck.render.wording import first_line, headline_lines, plural
 from attncheck.report import Report
 
 _MESSAGES = 6
@@ -39,7 +40,10 @@ def _body(group: Group, summary: str, report: Report) -> Iterator[str]:
     lead = group.lead
     by_message = group.by_message()
     for number, same in enumerate(list(by_message.values())[:_MESSAGES]):
-        if number or same[0].message != summary:
+        head, *entries = headline_lines(same[0].headline)
+        if entries:
+            yield f"{text(head)}\n\n{bullets(text(entry[2:]) for entry in entries)}"
+        elif number or same[0].message != summary:
             yield text(same[0].message)
         where = [text(line.plain) for line in places(same, report)]
         yield bullets([*where[:_PLACES], *([f"and {len(where) - _PLACES} more"] if len(where) > _PLACES else [])])
@@ -63,10 +67,11 @@ def _body(group: Group, summary: str, report: Report) -> Iterator[str]:
 
 def _evidence(finding: Finding) -> str:
     evidence = finding.evidence
+    declared, effective = sides(finding)
     rows = [
-        ("declared", evidence.declared),
+        (declared, evidence.declared),
         ("requested", evidence.requested),
-        ("effective", evidence.effective),
+        (effective, evidence.effective),
         ("first difference", first_difference(finding)),
         *((name, str(value)) for name, value in evidence.figures.items()),
     ]
@@ -86,8 +91,7 @@ def _picture(finding: Finding) -> str:
 
 def _fixes(group: Group) -> Iterator[str]:
     """Every distinct recommendation with the first way to paste it."""
-    advice = {entry.text: entry for finding in group.findings for entry in finding.recommendations}
-    for number, entry in enumerate(list(advice.values())[:_FIXES]):
+    for number, entry in enumerate(distinct(group.findings)[:_FIXES]):
         yield f"**{'Or' if number else 'Fix'}:** {text(entry.text)}"
         if entry.paste:
             yield fenced(entry.paste)

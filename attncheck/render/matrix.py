@@ -10,7 +10,7 @@ from rich.text import Text
 
 from attncheck.findings import Severity
 from attncheck.frameworks.section import Kind
-from attncheck.render import fit
+from attncheck.render import fit, reach
 from attncheck.render.symbols import PREDICTED, SEVERITY, STATIC, STATUS, VERDICT
 from attncheck.render.verdict import refused_at_true_sizes
 from attncheck.render.wording import BASIS_WORDS, first_line, scenario_words
@@ -102,7 +102,10 @@ def scenario_order(report: Report) -> list[str]:
 
 
 def footnotes(report: Report) -> list[tuple[Text, Text]]:
-    """Why cells say NOT RUN, unknown, broke or n/a: (label, text) for each kind of reason, with where it applies."""
+    """Why cells say NOT RUN, unknown, broke or n/a: (label, text) for each kind of reason, with where it applies.
+
+    Below them, what was read where nothing is declared to hold it against.
+    """
     where: dict[tuple[Verdict, str], dict[str, list[str]]] = {}
     told = {(entry.name, reason.text) for entry in report.implementations for reason in entry.reasons}
     for cell in report.matrix:
@@ -126,7 +129,7 @@ def footnotes(report: Report) -> list[tuple[Text, Text]]:
         lines.append(
             (Text(f"{symbol} {word}", style=colour), Text.assemble((place, "bold"), f": {first_line(texts[0])}{more}"))
         )
-    return lines
+    return [*lines, *reach.lines(report)]
 
 
 def _broken(report: Report, implementation: str, scenario: str) -> bool:

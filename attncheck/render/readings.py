@@ -16,10 +16,10 @@ _NOTHING = "–"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One call. mark: OK and MISMATCH say whether it does what its documentation promises, None without a promise;
-    NOT_APPLICABLE is a refusal, ERROR a crash. keys, back, ahead: as seen from a query in the middle; one of the words
-    "refused", "broke", "NOT RUN" stands in keys where nothing was read. alignment: of the diagonal where queries and
-    keys differ in number, in the order of `lengths`, once where all agree.
+    """One call. mark: OK and MISMATCH say whether it does what its documentation promises, None without a promise or
+    where only queries that see some key keep it; NOT_APPLICABLE is a refusal, ERROR a crash. keys, back, ahead: as seen
+    from a query in the middle; one of the words "refused", "broke", "NOT RUN" stands in keys where nothing was read.
+    alignment: of the diagonal where queries and keys differ in number, in the order of `lengths`, once where all agree.
     """
 
     call: str
@@ -190,7 +190,13 @@ def _mark(readings: Sequence[Convention]) -> Verdict | None:
         return Verdict.ERROR
     if Outcome.READ not in outcomes:
         return Verdict.NOT_APPLICABLE if Outcome.REFUSED in outcomes else Verdict.NOT_RUN
-    return Verdict.OK if any(reading.agrees for reading in readings) else None
+    kept = any(reading.agrees for reading in readings) and not any(_fills_empty_rows(reading) for reading in readings)
+    return Verdict.OK if kept else None
+
+
+def _fills_empty_rows(reading: Convention) -> bool:
+    """True when queries whose window reaches no key have an output all the same: weights, or NaN."""
+    return reading.outcome is Outcome.READ and reading.empty_rows < beyond_keys(reading)
 
 
 def _remarks(readings: Sequence[Convention]) -> tuple[str, ...]:
@@ -211,7 +217,8 @@ def _said(reading: Convention) -> list[str]:
     if reading.empty_rows >= reading.q_len:
         found.append(f"no query sees any key: {detail or 'every output row is 0'}")
         detail = ""
-    elif reading.empty_rows != beyond_keys(reading):
+    elif reading.empty_rows != beyond_keys(reading) and not (_fills_empty_rows(reading) and detail):
+        # What is in rows that should be empty stands in the detail; "0 queries see no key" would contradict it.
         found.append(f"{reading.empty_rows} of {reading.q_len} queries see no key")
     if reading.agrees is False and reading.expected:
         found.append(f"its documentation promises {reading.expected}")

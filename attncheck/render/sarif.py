@@ -13,6 +13,7 @@ from attncheck.render import rules
 from attncheck.render.interface import Renderer, Style
 from attncheck.render.markup import clipped
 from attncheck.render.places import Place, logical, place
+from attncheck.render.sides import sides
 from attncheck.render.wording import first_line
 from attncheck.report import Report
 
@@ -118,7 +119,7 @@ def _result(report: Report, finding: Finding, number: int) -> dict[str, Any]:
 
 def _message(finding: Finding) -> str:
     """What, where, and what to do, in plain text."""
-    evidence = (("declared", finding.evidence.declared), ("effective", finding.evidence.effective))
+    evidence = zip(sides(finding), (finding.evidence.declared, finding.evidence.effective))
     where = ", ".join(filter(None, (finding.implementation, finding.kernel, finding.scenario, finding.variant)))
     how = "not measured" if finding.basis is None else finding.basis.value
     lines = [
@@ -168,4 +169,4 @@ def _home(found: Place) -> bool:
     return found.file.startswith(("~/", "~\\"))
 
 
-RENDERER = Renderer("sarif", "SARIF 2.1.0, for code scanning", render)
+RENDERER = Renderer("sarif", "SARIF 2.1.0, for code scanning", render, changes=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
-from attncheck.render import survey_summary, survey_words
+from attncheck.render import survey_groups, survey_summary, survey_words
 from attncheck.render.markup import bullets, code, table, text
 from attncheck.render.redact import redacted
-from attncheck.surveyed import Row, Status, Survey
+from attncheck.render.survey_groups import Group
+from attncheck.surveyed import Plan, Row, Status, Survey
 
 
 def text_of(survey: Survey) -> str:
@@ -19,11 +21,13 @@ def text_of(survey: Survey) -> str:
         bullets(text(line) for line in survey_summary.answer(survey)),
         table(("", ""), ((text(label), text(words)) for label, words in survey_summary.facts(survey))),
         "## How to read it",
-        "Each cell holds one symbol a scenario, in this order: " + ", ".join(plan.scenarios) + ".",
+        "Each cell holds one symbol a scenario, in this order: " + ", ".join(plan.scenarios) + ". "
+        "Symbols lead to their finding.",
         table(("symbol", "", ""), ((mark, text(word), text(meaning)) for mark, word, meaning in survey_words.legend())),
         "## Support matrix",
-        table(("model type", *plan.implementations), (_row(row, survey) for row in survey.surveyed)),
+        table(("model type", *plan.implementations), (_row(row, plan) for row in survey.surveyed)),
         "## Findings",
+        survey_words.commands_note(plan),
         *(block for row in survey.surveyed for block in _findings(row)),
         "## Not probed",
         *_missing(survey),
@@ -31,26 +35,41 @@ def text_of(survey: Survey) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _row(row: Row, survey: Survey) -> tuple[str, ...]:
-    cells = [f"`{survey_words.marks(row, name, survey.plan)}`" for name in survey.plan.implementations]
-    told = any(finding.severity != "note" for finding in row.findings)
-    heading = f"[{text(row.name)}](#{survey_words.anchor(row)})" if told else text(row.name)
-    return heading, *cells
+def _row(row: Row, plan: Plan) -> tuple[str, ...]:
+    heading = f"[{text(row.name)}](#{survey_groups.anchor(row)})" if row.findings else text(row.name)
+    found = survey_groups.by_place(survey_groups.groups(row, evidence=False))
+    return heading, *(_cells(row, name, plan, found) for name in plan.implementations)
+
+
+def _cells(row: Row, implementation: str, plan: Plan, found: dict[tuple[str, str], list[Group]]) -> str:
+    """The symbols of one implementation. A code span holds no links, so this is an element that looks like one."""
+    cells = {cell.scenario: cell for cell in row.cells if cell.implementation == implementation}
+    linked = []
+    for scenario in plan.scenarios:
+        cell = cells.get(scenario)
+        group = survey_groups.behind(cell, found) if cell is not None else None
+        mark = survey_words.symbol(cell).replace("~", "\\~").replace(survey_words.BLANK, "&nbsp;")
+        linked.append(("" if group is None else group.anchor, mark))
+    linked.insert(sum(scenario in plan.core for scenario in plan.scenarios), ("", " "))
+    runs = [(at, "".join(mark for _, mark in run)) for at, run in groupby(linked, key=lambda entry: entry[0])]
+    return f"<code>{''.join(f'[{run}](#{at})' if at else run for at, run in runs).strip()}</code>"
 
 
 def _findings(row: Row) -> Iterator[str]:
-    groups = [group for group in survey_words.together(row) if group.lead.severity != "note"]
-    if not groups:
+    if not row.findings:
         return
-    yield f'<a id="{survey_words.anchor(row)}"></a>\n### {text(row.name)}'
-    lines = []
-    for group in groups:
-        lead = group.lead
-        where = "; ".join(filter(None, (", ".join(group.implementations), ", ".join(group.scenarios), lead.part)))
-        basis = f" ({lead.basis})" if lead.basis else ""
-        shown = code(survey_words.command(row, group.implementations, group.scenarios))
-        lines.append(f"**{lead.severity}** {code(lead.slug)}{basis}: {text(lead.message)} {text(where)}. {shown}")
-    yield bullets(lines)
+    yield f'<a id="{survey_groups.anchor(row)}"></a>\n### {text(row.name)}'
+    yield bullets(_finding(row, group) for group in survey_groups.groups(row, evidence=False))
+
+
+def _finding(row: Row, group: Group) -> str:
+    lead = group.lead
+    part = f" ({text(lead.part)})" if lead.part else ""
+    lines = [f'<a id="{group.anchor}"></a>**{lead.severity}** {code(lead.slug)}{part}: {text(lead.message)}']
+    lines.append(text(group.where))
+    if group.shown:
+        lines.append(code(survey_groups.command(row, group)))
+    return "<br>".join(filter(None, lines))
 
 
 def _missing(survey: Survey) -> Iterator[str]:

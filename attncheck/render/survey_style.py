@@ -24,6 +24,7 @@ font-weight:400}
 .support .set{padding-left:1.2rem}
 td.m{color:var(--green)}td.p{color:var(--cyan)}td.x,td.b{color:var(--red);font-weight:700}
 td.x{background:var(--card)}td.w{color:var(--yellow);font-weight:700}td.n{color:var(--dim)}td.u{color:var(--magenta)}
+td.i{color:var(--cyan)}
 .key{list-style:none;padding:0;columns:20rem auto}
 .key li{break-inside:avoid}
 .key b{display:inline-block;min-width:1.5rem}
@@ -43,7 +44,7 @@ background:var(--page);border:1px solid var(--line);border-radius:6px}
 """
 )
 
-#: Filters rows by words in the heading and by whether they hold a mismatch; opens the details that a link points into.
+#: Filters rows by words in the heading and by the class `wrong`; opens the details that a link points into.
 SCRIPT = """
 'use strict';
 (function () {
@@ -56,7 +57,7 @@ SCRIPT = """
     var wanted = box.value.trim().toLowerCase(), shown = 0;
     rows.forEach(function (row) {
       var right = row.firstChild.textContent.toLowerCase().indexOf(wanted) !== -1;
-      if (only.checked) { right = right ? row.querySelector('.x, .b') !== null : false; }
+      if (only.checked) { right = right ? row.classList.contains('wrong') : false; }
       row.style.display = right ? '' : 'none';
       shown += right ? 1 : 0;
     });

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from attncheck.render import survey_words
 from attncheck.render.redact import redacted
+from attncheck.render.survey_groups import few
 from attncheck.render.wire import SCHEMA
 from attncheck.render.wording import plural
 from attncheck.surveyed import Row, State, Status, Survey
@@ -20,12 +21,12 @@ def answer(survey: Survey) -> list[str]:
     """The result in a few sentences."""
     rows = survey.surveyed
     wrong = _types(row for row in rows if any(finding.severity == "error" for finding in row.findings))
-    named = f": {survey_words.few(wrong, NAMED)}" if wrong else ""
+    named = f": {few(wrong, NAMED)}" if wrong else ""
     lines = [
         f"{plural(len(_types(rows)), 'model type')} probed in {plural(len(rows), 'setting')}, "
         f"{plural(len(survey.plan.implementations), 'implementation')}, "
         f"{plural(len(survey.plan.scenarios), 'scenario')}",
-        f"{plural(len(wrong), 'type')} with a difference in a core scenario{named}",
+        f"{plural(len(wrong), 'type')} with a difference in {survey_words.used(survey.plan)}{named}",
     ]
     if survey.left:
         lines.append(f"{plural(survey.left, 'type')} not yet surveyed: the same command goes on")

@@ -11,6 +11,7 @@ from rich.text import Text
 from attncheck.render import survey_words
 from attncheck.render.interface import Style
 from attncheck.render.redact import redacted
+from attncheck.render.survey_groups import few
 from attncheck.render.survey_summary import NAMED, answer, disagreements, facts
 from attncheck.render.symbols import ascii_only
 from attncheck.render.terminal import to_text
@@ -77,18 +78,19 @@ def _by_implementation(survey: Survey) -> Table:
 
 
 def _by_slug(rows: Iterable[Row], severity: str) -> Iterator[str]:
-    """One line a slug and implementation: in which scenarios, and which types."""
-    places: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: {"types": set(), "scenarios": set()})
+    """One line a slug, implementation and basis: in which scenarios, and which types."""
+    places: dict[tuple[str, str, str], dict[str, set[str]]] = defaultdict(lambda: {"types": set(), "scenarios": set()})
     for row in rows:
         for finding in row.findings:
             if finding.severity == severity:
-                entry = places[finding.slug, finding.implementation]
+                entry = places[finding.slug, finding.implementation, finding.basis]
                 entry["types"].add(row.model_type)
                 entry["scenarios"].add(finding.scenario)
-    for (slug, implementation), entry in sorted(places.items()):
+    for (slug, implementation, basis), entry in sorted(places.items()):
         scenarios = ", ".join(sorted(name for name in entry["scenarios"] if name))
-        yield f"{slug} x {implementation or '-'} in {scenarios or '-'}: {_named(sorted(entry['types']))}"
+        how = f" ({basis})" if basis else ""
+        yield f"{slug} x {implementation or '-'}{how} in {scenarios or '-'}: {_named(sorted(entry['types']))}"
 
 
 def _named(names: Sequence[str]) -> str:
-    return f"{len(names)} ({survey_words.few(names, NAMED)})"
+    return f"{len(names)} ({few(names, NAMED)})"

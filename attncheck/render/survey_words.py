@@ -1,14 +1,11 @@
-"""How a survey's cells, rows and differences are said: symbols, groups of findings, commands that show them again."""
+"""How a survey's cells and rows are said: symbols with their legend, what a row leaves open, how it was read."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from attncheck.render.survey_groups import places
+from attncheck.surveyed import Plan, Row, State, SurveyCell
 
-from attncheck.surveyed import Plan, Row, State, SurveyCell, SurveyFinding
-
-#: State -> (symbol, word, meaning). `PARTLY` and `AT_RISK` refine two of them.
+#: State -> (symbol, word, meaning). The entries below it refine some of them.
 STATES: dict[State, tuple[str, str, str]] = {
     State.MEASURED: ("✓", "measured", "right, by measurement"),
     State.PREDICTED: ("~", "predicted", "right, by the library's own code over the documented contract of the kernel"),
@@ -18,20 +15,34 @@ STATES: dict[State, tuple[str, str, str]] = {
     State.UNKNOWN: ("?", "unknown", "nothing declares what should happen, or it could not be read"),
 }
 AT_RISK = ("!", "mismatch in an opt-in feature", "what runs is not what is declared, for those who use this feature")
+NEVER_MET = (
+    "i",
+    "differs, never met here",
+    "what runs is not what is declared, but no sequence of the model's length is long enough to meet it",
+)
+SHARED = ("⊘", "breaks in eager too", "it raises an error in eager as well: the scenario or the tiny model may be why")
 PARTLY = ("◐", "right in part", "right as far as it was judged; the rest is unknown, see the row's details")
+#: Scenarios that a line names of what is open.
+_NAMED = 6
 #: In place of a cell that was not asked for.
 BLANK = " "
 
 
+def entry(cell: SurveyCell) -> tuple[str, str, str]:
+    """What the legend says of a cell."""
+    note = cell.severity == "note"
+    if cell.state is State.MISMATCH and cell.severity != "error":
+        return NEVER_MET if note else AT_RISK
+    if cell.state is State.BREAKS and note:
+        return SHARED
+    if cell.open and cell.state in (State.MEASURED, State.PREDICTED):
+        return PARTLY
+    return STATES[cell.state]
+
+
 def symbol(cell: SurveyCell | None) -> str:
     """The one character of a cell."""
-    if cell is None:
-        return BLANK
-    if cell.state is State.MISMATCH and cell.severity != "error":
-        return AT_RISK[0]
-    if cell.open and cell.state in (State.MEASURED, State.PREDICTED):
-        return PARTLY[0]
-    return STATES[cell.state][0]
+    return BLANK if cell is None else entry(cell)[0]
 
 
 def marks(row: Row, implementation: str, plan: Plan) -> str:
@@ -42,12 +53,14 @@ def marks(row: Row, implementation: str, plan: Plan) -> str:
     return f"{''.join(found[:core])} {''.join(found[core:])}"
 
 
+def wrong(cell: SurveyCell) -> bool:
+    """True for a mismatch or breakage that is no note."""
+    return cell.state in (State.MISMATCH, State.BREAKS) and cell.severity != "note"
+
+
 def css_class(cell: SurveyCell | None) -> str:
     """The class of a cell in the HTML page."""
-    if cell is None:
-        return "n"
-    if cell.state is State.MISMATCH and cell.severity != "error":
-        return "w"
+    refined = {AT_RISK: "w", NEVER_MET: "i", SHARED: "i"}
     letters = {
         State.MEASURED: "m",
         State.PREDICTED: "p",
@@ -56,83 +69,44 @@ def css_class(cell: SurveyCell | None) -> str:
         State.NOT_SUPPORTED: "n",
         State.UNKNOWN: "u",
     }
-    return letters[cell.state]
+    return "n" if cell is None else refined.get(entry(cell), letters[cell.state])
 
 
 def legend() -> tuple[tuple[str, str, str], ...]:
     """(symbol, word, meaning) of everything that may stand in a cell."""
-    return (*(STATES[state] for state in (State.MEASURED, State.PREDICTED)), PARTLY, STATES[State.MISMATCH], AT_RISK,
-            *(STATES[state] for state in (State.BREAKS, State.NOT_SUPPORTED, State.UNKNOWN)))  # fmt: skip
+    return (STATES[State.MEASURED], STATES[State.PREDICTED], PARTLY, STATES[State.MISMATCH], AT_RISK, NEVER_MET,
+            STATES[State.BREAKS], SHARED, STATES[State.NOT_SUPPORTED], STATES[State.UNKNOWN])  # fmt: skip
 
 
-def anchor(row: Row) -> str:
-    """The id of a row's details."""
-    return "t-" + "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in row.name)
+def used(plan: Plan) -> str:
+    """The scenarios in which a difference is an error."""
+    return "a scenario that was asked for" if plan.asked else "a core scenario"
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Findings of one row that say the same thing: one message under several implementations and scenarios."""
-
-    lead: SurveyFinding
-    implementations: tuple[str, ...]
-    scenarios: tuple[str, ...]
-
-
-_RANK = {"error": 0, "warning": 1, "note": 2}
-
-
-def together(row: Row) -> list[Together]:
-    """The findings of a row, worst first; those of one slug, severity, part and message as one."""
-    same: dict[tuple[str, ...], list[SurveyFinding]] = {}
-    for finding in row.findings:
-        key = finding.severity, finding.slug, finding.part, finding.message
-        same.setdefault(key, []).append(finding)
-    found = [
-        Together(
-            group[0],
-            tuple(dict.fromkeys(finding.implementation for finding in group if finding.implementation)),
-            tuple(dict.fromkeys(finding.scenario for finding in group if finding.scenario)),
-        )
-        for group in same.values()
-    ]
-    return sorted(found, key=lambda entry: _RANK[entry.lead.severity])
-
-
-def command(row: Row, implementations: Sequence[str], scenarios: Sequence[str]) -> str:
-    """The command that measures this row again, in these places."""
-    names = [name.partition(":")[0] for name in implementations]
-    names = names if "eager" in names or not names else ["eager", *names]
-    words = ["attncheck", "compare", row.model_type]
-    for text in row.assignments:
-        words += ["--set", shlex.quote(text)]
-    if names:
-        words += ["--impl", ",".join(dict.fromkeys(names))]
-    if scenarios:
-        words += ["--scenario", ",".join(scenarios)]
-    return " ".join(words)
+def commands_note(plan: Plan) -> str:
+    """What to know of the commands below findings; "" where they say what the page says."""
+    if plan.asked:
+        return ""
+    return (
+        "The commands name their scenarios, and a scenario that is named counts as used: a mismatch that is a warning "
+        "here is an error there."
+    )
 
 
 def open_questions(row: Row) -> list[tuple[str, str]]:
     """(places, reason) of what is not simply right or wrong in a row: unknown, not supported, breaks."""
     found: dict[tuple[str, str], list[SurveyCell]] = {}
     for cell in row.cells:
-        reason = cell.open or cell.reason
-        if reason:
-            word = PARTLY[1] if cell.open else STATES[cell.state][1]
-            found.setdefault((word, reason), []).append(cell)
+        if cell.open:
+            word = "unknown beside the mismatch" if cell.state is State.MISMATCH else PARTLY[1]
+            found.setdefault((word, cell.open), []).append(cell)
+        elif cell.reason:
+            found.setdefault((entry(cell)[1], cell.reason), []).append(cell)
     lines = []
     for (word, reason), cells in found.items():
-        names = list(dict.fromkeys(cell.implementation for cell in cells))
-        scenarios = list(dict.fromkeys(cell.scenario for cell in cells))
-        where = f"{', '.join(names)} in {few(scenarios)}"
-        lines.append((f"{word}: {where}", reason))
+        bases = [(cell.implementation, cell.basis if cell.open else "", cell.scenario) for cell in cells]
+        lines.append((f"{word}: {places(bases, _NAMED)}", reason))
     return lines
-
-
-def few(names: Sequence[str], most: int = 6) -> str:
-    """The first of many names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def facts(row: Row) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ STATUS: dict[Status, tuple[str, str, str]] = {
 PREDICTED = "~"
 STATIC = "°"
 
-_ASCII = str.maketrans("✓✗○–—·…°█▀■→←×≥≤≈≠−‘’“”─│±²³µ", "+xo--.~'###><x><~!-''\"\"-|~23u")
+_ASCII = str.maketrans("✓✗⊗◐⊘○–—·…°█▀■→←×≥≤≈≠−‘’“”─│±²³µ", "+xX/0o--.~'###><x><~!-''\"\"-|~23u")
 
 
 def ascii_only(text: str) -> str:

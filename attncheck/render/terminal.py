@@ -130,7 +130,7 @@ def _above(report: Report, style: Style) -> list[list[RenderableType]]:
     if report.changes is not None:
         from attncheck.render import bench_changes
 
-        found.append(bench_changes.sections(report.changes))
+        found.append(bench_changes.sections(report.changes, style.width))
     if report.watch is not None:
         from attncheck.render import watch
 

@@ -159,7 +159,13 @@ class ImplementationEntry(KernelEntries):
     kernels: list[str]
 
 
-class CellEntry(TypedDict):
+class CellReach(TypedDict, total=False):
+    """reach: [left, right] as read where the layers do not declare it, as `Declared.window`; left out elsewhere."""
+
+    reach: list[int | None]
+
+
+class CellEntry(CellReach):
     """One verdict of the matrix."""
 
     implementation: str

@@ -103,7 +103,7 @@ class BenchEntry(TypedDict):
 class ChangeEntry(TypedDict):
     """One call that both runs timed. ratio: new median by old; low, high: the ratio with its noise.
 
-    memory_ratio: null where a peak is missing.
+    launch_bound: in either run; then beyond_noise is false. memory_ratio: null where a peak is missing.
     """
 
     case: CaseEntry
@@ -113,6 +113,7 @@ class ChangeEntry(TypedDict):
     low: float
     high: float
     beyond_noise: bool
+    launch_bound: bool
     repetitions: int
     memory_ratio: float | None
 

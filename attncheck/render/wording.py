@@ -32,6 +32,13 @@ def first_line(text: str) -> str:
     return "" if not lines else lines[0].rstrip() + (" ..." if len(lines) > 1 else "")
 
 
+def headline_lines(text: str) -> list[str]:
+    """The first line of a headline, and the entries of the list below it (`- ...`) where it has one."""
+    head, *rest = text.strip().splitlines() or [""]
+    entries = [line for line in rest if line.startswith("- ")]
+    return [head, *entries] if entries else [first_line(text)]
+
+
 def scenario_words(names: Sequence[str], core: Sequence[str]) -> str:
     """`plain, packed`; `all core scenarios, packed` where each core one is among them."""
     if len(core) > 1 and set(core) <= set(names):
@@ -113,7 +120,12 @@ def window_words(window: Window, cross: bool = False) -> str:
         return "causal" if left is None else f"causal, window {left + 1} ({left} back)"
     if left is None and right is None:
         return "reads every encoder token" if cross else "bidirectional"
-    return f"bidirectional, {_side(left)} back and {_side(right)} ahead"
+    return f"bidirectional, {reach_words(window)}"
+
+
+def reach_words(window: Window) -> str:
+    """A window as `7 back and 0 ahead`, `all back and 0 ahead`."""
+    return f"{_side(window.left)} back and {_side(window.right)} ahead"
 
 
 def _side(distance: int | None) -> str:

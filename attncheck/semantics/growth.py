@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from attncheck.semantics.timing import BenchCase, BenchCell, Growth
 from attncheck.semantics.workload import right
@@ -14,25 +14,55 @@ from attncheck.semantics.workload import right
 FEWEST_LENGTHS = 3
 
 
-def growth(cells: Iterable[BenchCell]) -> tuple[Growth, ...]:
-    """The exponents of every series of at least three lengths.
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The lengths at which one call was timed. case: without its lengths and batch.
+
+    times: length -> seconds of one sequence, of the lengths that count. near: those below twice the window, bound:
+    those bound by their launch, which do not.
+    """
+
+    case: BenchCase
+    times: dict[int, float] = field(default_factory=dict)
+    near: set[int] = field(default_factory=set)
+    bound: set[int] = field(default_factory=set)
+
+
+def series(cells: Iterable[BenchCell]) -> tuple[Series, ...]:
+    """What the right ones among the cells give to a fit.
 
     Times are those of one sequence (median by batch), so that a grid of constant tokens grows like one of single rows.
     Of a window only lengths of at least twice its size count: before, it hides little. A call that is bound by its
     launch takes the same time at any length, so it does not count either.
     """
-    series: dict[BenchCase, dict[int, float]] = {}
+    found: dict[BenchCase, Series] = {}
     for cell in cells:
-        if not right(cell) or cell.median is None or cell.launch_bound:
+        if not right(cell) or cell.median is None:
             continue
         case = cell.case
-        if case.window.left is not None and case.kv_len < 2 * (case.window.left + 1):
-            continue
         same = replace(case, q_len=0, kv_len=0, cells=0, batch=0)
-        series.setdefault(same, {})[case.kv_len] = cell.median / case.batch
-    wide = {case.head_dim for case in series}
+        entry = found.setdefault(same, Series(same))
+        if case.kv_len < least(case):
+            entry.near.add(case.kv_len)
+        elif cell.launch_bound:
+            entry.bound.add(case.kv_len)
+        else:
+            entry.times[case.kv_len] = cell.median / case.batch
+    return tuple(found.values())
+
+
+def least(case: BenchCase) -> int:
+    """The length from which on a call counts: twice its window."""
+    return 0 if case.window.left is None else 2 * (case.window.left + 1)
+
+
+def growth(cells: Iterable[BenchCell]) -> tuple[Growth, ...]:
+    """The exponents of every series of at least three lengths that count."""
+    every = series(cells)
+    wide = {entry.case.head_dim for entry in every if entry.times}
     found = []
-    for case, times in series.items():
+    for entry in every:
+        case, times = entry.case, entry.times
         if len(times) < FEWEST_LENGTHS:
             continue
         lengths = tuple(sorted(times))

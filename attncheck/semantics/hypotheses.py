@@ -72,6 +72,17 @@ def infer(samples: tuple[Sample, ...]) -> MaskSpec | None:
     return None
 
 
+def reach(samples: tuple[Sample, ...]) -> Window | None:
+    """How far the queries see, None on a side where nothing but the keys' end bounds them; None when they see no key.
+
+    Of a mask that is no window: the distances to the furthest keys.
+    """
+    if (spec := infer(samples)) is not None:
+        return spec.window
+    left, right = _reach(samples)
+    return None if left is None or right is None else Window(max(left, 0), max(right, 0))
+
+
 def _candidates(right: Reading, samples: tuple[Sample, ...]) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
     """Slugs and changed fields of every misreading worth trying, the fewest faults and changes first."""
     elements = [changes for changes in _elements(right, samples) if changes]

@@ -16,7 +16,8 @@ from attncheck.verdicts import Verdict
 
 def read(path: str, command: str) -> Report:
     """The earlier report. Raises UsageError for what is none, or one of another command."""
-    hint = f"attncheck {command} ... --format json -o {path} writes one"
+    # Never a command that would overwrite what lies there.
+    hint = f"attncheck {command} ... --format json -o {'FILE' if os.path.lexists(path) else path} writes one"
     try:
         found = stored.read(path)
     except UsageError as error:

@@ -15,7 +15,9 @@ def case(read: Decoder, found: Any, where: str) -> BenchCase:
     """`cells` is called `visible` there: the report has cells of its own."""
     entry = {key: value for key, value in read.entries(found, where).items() if key != "cells"}
     seen = read.record(BenchCase, entry, where, cells=read.of(int, entry, "visible", where, 0))
-    _counts(seen, where, "batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim", "head_dim_v", "chunk")
+    for name in ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim", "head_dim_v", "chunk"):
+        if (size := getattr(seen, name)) is not None and size < 1:
+            raise Fault(f"{where}.{name} is {size}, not at least 1")
     return seen
 
 
@@ -28,7 +30,11 @@ def cell(read: Decoder, found: Any, where: str) -> BenchCell:
     for name in ("median", "p20", "p80"):
         if (time := getattr(seen, name)) is not None and time <= 0:
             raise Fault(f"{where}.{name} is {time:g}, not a time")
-    _counts(seen, where, "n", "peak_memory")
+    if seen.p20 is not None and seen.p80 is not None and seen.p20 > seen.p80:
+        raise Fault(f"{where}.p20 is {seen.p20:g}, above its p80 of {seen.p80:g}")
+    for name in ("n", "peak_memory"):
+        if (count := getattr(seen, name)) is not None and count < 0:
+            raise Fault(f"{where}.{name} is {count}, not a count")
     return seen
 
 
@@ -81,24 +87,18 @@ def changes(read: Decoder, found: Any, where: str) -> BenchChanges:
 
 
 def change(read: Decoder, found: Any, where: str) -> BenchChange:
-    """Of the two cells, the case, the medians and the smaller number of repetitions stand there."""
+    """Of the two cells, the case, the medians, the smaller number of repetitions and who was bound stand there."""
     entry = read.entries(found, where)
     about = read.value(BenchCase, entry.get("case"), f"{where}.case")
     count = read.of(int, entry, "repetitions", where, FEWEST)
+    bound = read.of(bool, entry, "launch_bound", where, False)
     old, new = (
-        BenchCell(about, Outcome.READ, median=read.of(float | None, entry, name, where), n=count)
+        BenchCell(about, Outcome.READ, median=read.of(float | None, entry, name, where), n=count, launch_bound=bound)
         for name in ("old_median", "new_median")
     )
     ratios = {name: _number(read, entry, name, where) for name in ("ratio", "low", "high")}
     memory = read.of(float | None, entry, "memory_ratio", where)
     return BenchChange(old, new, **ratios, memory_ratio=memory)
-
-
-def _counts(seen: BenchCase | BenchCell, where: str, *names: str) -> None:
-    """Raises Fault for a count below 0."""
-    for name in names:
-        if (count := getattr(seen, name)) is not None and count < 0:
-            raise Fault(f"{where}.{name} is {count}, not a count")
 
 
 def _number(read: Decoder, entry: Mapping[str, Any], name: str, where: str) -> float:

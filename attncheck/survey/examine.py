@@ -75,6 +75,7 @@ def examine(
     options = CompareOptions(
         facts.model_type,
         impl=tuple(dict.fromkeys(without_mark(name)[0] for name in plan.implementations)),
+        scenario=plan.scenarios if plan.asked else (),
         assignments=setting.assignments,
         device=plan.device,
         dtype=plan.dtype,
@@ -145,7 +146,14 @@ def _timed_runs(
             ScenarioRun(column, scenario, "", Basis.MEASURED, why, core.get(scenario, False))
             for scenario in plan.scenarios
         ]
-    return [replace(run, implementation=column) for run in runs]
+    return [_in_column(run, name, column) for run in runs]
+
+
+def _in_column(run: ScenarioRun, name: str, column: str) -> ScenarioRun:
+    outcome = run.outcome
+    if isinstance(outcome, Observed) and outcome.used_implementation == name:
+        outcome = replace(outcome, used_implementation=column)  # what was asked for ran: no other implementation did
+    return replace(run, implementation=column, outcome=outcome)
 
 
 _METHODS = {Method.IDENTITY: "calls", Method.PERTURBATION: "black-box", Method.JACOBIAN: "black-box"}

@@ -87,6 +87,7 @@ def plan_of(options: SurveyOptions, environment: Environment) -> Plan:
         versions=versions,
         settings=options.settings,
         plugins=options.plugins,
+        asked=bool(options.scenario),
     )
 
 

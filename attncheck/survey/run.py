@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from attncheck.environment import read_environment
 from attncheck.errors import UsageError
 from attncheck.probe.client import Prober
 from attncheck.survey.crew import Crew
 from attncheck.survey.options import SurveyOptions, jobs_of, plan_of
-from attncheck.survey.store import Store
+from attncheck.survey.store import Store, load
 from attncheck.surveyed import Row, State, Survey
 
 #: The file of results inside the folder.
@@ -45,7 +46,7 @@ def survey(options: SurveyOptions, progress: Progress = lambda _: None) -> Surve
         done = {(row.model_type, row.setting) for row in store.rows}
         todo = _todo(types, store.rows)
         crew = Crew(options, plan, environment, done, store.append)
-        watch = _watch(crew, store, len(types), len(todo), started, progress)
+        watch = _watch(crew, store, types, len(todo), started, progress)
         stopped = False
         try:
             if todo:
@@ -55,7 +56,7 @@ def survey(options: SurveyOptions, progress: Progress = lambda _: None) -> Surve
         rows = [row for row in store.rows if row.model_type in set(types)]
     found = Survey(
         plan=plan,
-        rows=tuple(sorted(rows, key=lambda row: (row.model_type, row.setting))),
+        rows=_ordered(rows),
         left=len(todo) - crew.finished,
         seconds=time.monotonic() - started,
         cpu_seconds=_cpu_seconds() - ticks,
@@ -63,6 +64,18 @@ def survey(options: SurveyOptions, progress: Progress = lambda _: None) -> Surve
     if stopped:
         raise Interrupted(found)
     return found
+
+
+def stored(options: SurveyOptions, found: Survey) -> Survey:
+    """All that the folder holds, for its tables: what this call surveyed, and the types of earlier calls."""
+    _, rows = load(os.path.join(options.folder, RESULTS))
+    earlier = [row for row in rows if options.types and row.model_type not in options.types]
+    unfinished = {row.model_type for row in earlier} - {row.model_type for row in earlier if row.last}
+    return replace(found, rows=_ordered(rows), left=found.left + len(unfinished))
+
+
+def _ordered(rows: Iterable[Row]) -> tuple[Row, ...]:
+    return tuple(sorted(rows, key=lambda row: (row.model_type, row.setting)))
 
 
 def _types(options: SurveyOptions) -> tuple[str, ...]:
@@ -82,10 +95,15 @@ def _todo(types: Sequence[str], rows: Sequence[Row]) -> list[str]:
     return [name for name in types if name not in complete]
 
 
-def _watch(crew: Crew, store: Store, every: int, todo: int, started: float, progress: Progress) -> Callable[[], None]:
+def _watch(
+    crew: Crew, store: Store, types: Collection[str], todo: int, started: float, progress: Progress
+) -> Callable[[], None]:
+    every, asked = len(types), frozenset(types)
+
     def watch() -> None:
         spent = time.monotonic() - started
-        wrong = len({row.model_type for row in store.rows if any(cell.state is State.MISMATCH for cell in row.cells)})
+        mismatch = {row.model_type for row in store.rows if any(cell.state is State.MISMATCH for cell in row.cells)}
+        wrong = len(mismatch & asked)
         left = f", {_minutes(spent / crew.finished * (todo - crew.finished))} left" if crew.finished >= 5 else ""
         at = "; ".join(text for _, text in sorted(crew.now.items()))
         progress(f"{every - todo + crew.finished} of {every} types, {wrong} with mismatches{left}: {at}")

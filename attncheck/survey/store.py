@@ -177,6 +177,7 @@ def _plan(entry: Mapping[str, Any], path: str) -> Plan:
         versions={str(name): str(version) for name, version in entry.get("versions", {}).items()},
         settings=bool(entry.get("settings", False)),
         plugins=_texts(entry, "plugins"),
+        asked=bool(entry.get("asked", False)),
     )
 
 
@@ -185,8 +186,18 @@ def _changes(before: Plan, now: Plan) -> tuple[str, str] | None:
     for field in dataclasses.fields(Plan):
         old, new = getattr(before, field.name), getattr(now, field.name)
         if old != new:
+            without, having = _FLAGS.get(field.name, ("", ""))
+            if without:
+                return (having, without) if old else (without, having)
             return f"{field.name} {_words(old)}", _words(new)
     return None
+
+
+#: Field that is true or false -> what a survey has without it, and with it.
+_FLAGS = {
+    "settings": ("the class defaults alone (--defaults-only)", "several settings of each type"),
+    "asked": ("scenarios not counted as used", "scenarios counted as used, since --scenario names them"),
+}
 
 
 def _words(value: Any) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from attncheck.bench import gate, grid, memory, subjects
+from attncheck.bench import plan as planning
 from attncheck.bench.options import BenchOptions
 from attncheck.bench.plan import check, plan
 from attncheck.bench.presets import PRESETS
@@ -17,6 +19,8 @@ from attncheck.verdicts import LayerGroup
 from tests.builders import ENVIRONMENT, GPU_ENVIRONMENT
 
 APIS = subjects.table()
+#: A preset with a layer.
+LAYERED = "unsloth-noncausal"
 
 
 def test_the_standard_grid() -> None:
@@ -88,11 +92,62 @@ def test_the_headline_preset_has_the_cells_of_its_figures() -> None:
         (BenchOptions(inputs=("ragged",)), "--inputs ragged"),
         (BenchOptions(seq_lens=(0,)), "--seq-lens 0"),
         (BenchOptions(batch=0), "--batch 0"),
+        (BenchOptions(target="llama", masks=("full",)), "--mask full: the masks of llama are its own"),
+        (BenchOptions(assignments=("a=1",)), "--set a=1: there is nothing to apply it to, no model is named"),
+        (BenchOptions(unchecked=("a=1",)), "--set-unknown a=1: there is nothing"),
+        (BenchOptions(revision="main"), "--revision main: there is nothing"),
+        (BenchOptions(preset="swa", assignments=("a=1",)), "--set a=1: .*, --preset swa has sizes of its own"),
+        (BenchOptions(preset=LAYERED, levels=("kernel",), unchecked=("a=1",)), "--set-unknown a=1"),
+        (BenchOptions(preset=LAYERED, revision="main"), "--revision main"),
+        (BenchOptions(preset="swa", levels=("layer",)), "--level layer: --preset swa has no layer"),
+        (BenchOptions(phases=("decode",), inputs=("packed",)), "--inputs packed: decode is timed with plain inputs"),
+        (BenchOptions(phases=("decode",), inputs=("plain", "padded")), "--inputs padded: decode"),
     ],
 )
 def test_refused_before_any_work(options: BenchOptions, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as caught:
         check(options, APIS)
+    assert "\n" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        BenchOptions(target="llama", assignments=("a=1",), unchecked=("b=1",), revision="main"),
+        BenchOptions(preset=LAYERED, assignments=("a=1",), unchecked=("b=1",), masks=("full",)),
+        BenchOptions(preset="swa", levels=("kernel", "layer")),
+        BenchOptions(phases=("prefill", "decode"), inputs=("packed",)),
+        BenchOptions(target="llama", inputs=("packed",)),
+        BenchOptions(phases=("decode",), inputs=("plain",)),
+    ],
+)
+def test_what_means_something_is_accepted(options: BenchOptions) -> None:
+    check(options, APIS)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            BenchOptions(impl=("flash_attention_2",)),
+            "--impl flash_attention_2: .* there is no model",
+        ),
+        (BenchOptions(impl=("sdpa", "flash_attention_2")), "--impl flash_attention_2"),
+        (BenchOptions(target="llama", levels=("layer",), impl=("flash-attn-2",)), "flash-attn-2: a kernel API, and"),
+        (BenchOptions(target="llama", levels=("kernel",), impl=("flex_attention_x",)), "--level kernel times no layer"),
+        (BenchOptions(target="bert", levels=("layer",)), "--level layer: bert has no decoder layer"),
+        (BenchOptions(target="bert", levels=("layer",), impl=("sdpa",)), "--impl sdpa: .*, and bert has no decoder"),
+        (BenchOptions(target="chunked", phases=("decode",)), "--phase decode: layers with chunks are timed in prefill"),
+    ],
+)
+def test_a_plan_of_nothing_is_refused(options: BenchOptions, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part.ENCODER if options.target == "bert" else Part.DECODER
+    mask = MaskSpec(chunk=128) if options.target == "chunked" else MaskSpec()
+    declared = SimpleNamespace(groups=(group(part, mask=mask),), longest=None, decisions={"eager": None, "sdpa": None})
+    monkeypatch.setattr(planning, "read", lambda *_: declared)
+    with pytest.raises(UsageError, match=words):
+        plan(options, ENVIRONMENT, APIS)
+    assert plan(replace(options, levels=(), impl=("sdpa",), phases=()), ENVIRONMENT, APIS).kernels == ("sdpa",)
 
 
 def test_refusals_of_the_plan() -> None:

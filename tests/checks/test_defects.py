@@ -194,6 +194,8 @@ def test_defects_of_some_models_are_one_note() -> None:
     for finding in some:
         assert BY_ID[str(finding.evidence.figures["entry"])].title in together.message
     assert together.recommendations[0].settings[0].paste == "attncheck compare MODEL"
+    titles = [f"- {BY_ID[name].title}" for name in str(together.evidence.figures["entries"]).split(", ")]
+    assert together.headline.splitlines()[1:] == titles
 
 
 def test_one_of_some_models_alone_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:

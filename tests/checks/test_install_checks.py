@@ -17,6 +17,7 @@ from attncheck.installed.inventory import Build, Clobbered, Copies, Incomplete, 
 from attncheck.installed.state import TorchState
 from attncheck.installed.trial import Cause, ImportTrial
 from attncheck.semantics.observation import Basis, Crashed
+from attncheck.verdicts import Status
 from tests import builders
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
@@ -92,7 +93,7 @@ SLUGS = [
 def test_a_healthy_machine_is_quiet(slug: str) -> None:
     fine = environment(flash_attn="2.8.3", flash_attn_4="4.0.0", xformers="0.0.36")
     here = Build(torch="2.11.0+cu130", cuda="13.0", needed=("libtorch.so",), architectures=("8.0+PTX", "9.0a"))
-    imports = {name: ImportTrial(name) for name in ("torch", "flash-attn", "xformers")}
+    imports = {name: ImportTrial(name, operation=name) for name in ("torch", "flash-attn", "xformers")}
     packages = {"flash_attn": ("flash-attn", "flash-attn-4"), "flash_attn.cute": ("flash-attn", "flash-attn-4")}
     facts = machine(fine, builds={"flash-attn": FLASH, "xformers": here}, imports=imports, packages=packages)
     assert judged(slug, facts) == ()
@@ -163,8 +164,14 @@ def test_a_clobbered_library_that_fails_is_told_why_and_mended_by_order() -> Non
 
 
 def test_an_import_that_takes_too_long_is_given_time_before_it_is_reinstalled() -> None:
-    trial = failed("triton", Cause.HANG, why="the import did not end within 2 s")
-    (advice,) = one("install-broken", machine(environment(triton="3.6.0"), imports={"triton": trial})).recommendations
+    trial = failed("triton", Cause.SLOW, why="did not finish importing within 2 s (it was in triton/a.py:3)")
+    finding = one("install-broken", machine(environment(triton="3.6.0"), imports={"triton": trial}))
+    assert finding.severity is Severity.WARNING
+    assert finding.message == "triton 3.6.0 did not finish importing within 2 s (it was in triton/a.py:3)"
+    assert "broken" not in finding.message + finding.headline
+    stuck = machine(environment(triton="3.6.0"), imports={"triton": replace(trial, cause=Cause.HANG)})
+    assert one("install-broken", stuck).severity is Severity.ERROR
+    (advice,) = finding.recommendations
     assert advice.settings[0].paste == "attncheck doctor --check install-broken --timeout 600"
     assert "triton==3.6.0" in advice.settings[1].paste
 
@@ -194,7 +201,7 @@ def test_a_library_that_fails_inside_another_one_is_mended_there() -> None:
         "transformer-engine": replace(trials["transformer-engine"], where="transformer_engine/a.py:1"),
     }
     _, alone = judged("install-broken", machine(here, imports=elsewhere))
-    assert "transformer-engine-torch" in paste(alone)
+    assert "transformer-engine[pytorch]" in paste(alone)
 
 
 @pytest.mark.parametrize(
@@ -334,9 +341,78 @@ def test_the_cute_of_flash_attn_2_is_not_flash_attn_4() -> None:
 
 
 def test_a_module_without_any_package() -> None:
-    note = "no package metadata, but `import flash_attn` would load /somewhere"
-    here = replace(environment(), libraries=(*environment().libraries, Library("flash-attn", None, note)))
-    assert "/somewhere" in one("foreign-module", machine(here)).message
+    for origin, advice in (
+        ("/proj/flash_attn", "Remove that folder unless it is meant, and install flash-attn."),
+        ("/proj/flash_attn.py", "Rename or remove that file unless it is meant, and install flash-attn."),
+    ):
+        stray = Library("flash-attn", None, "no package metadata", origin)
+        here = replace(environment(), libraries=(*environment().libraries, stray))
+        finding = one("foreign-module", machine(here))
+        assert f"`import flash_attn` would load {origin})" in finding.message
+        assert finding.recommendations[0].text == advice
+
+
+@pytest.mark.parametrize(
+    ("library", "severity", "mend"),
+    [
+        (Library("torch", "2.11.0", origin="/proj/torch.py"), Severity.ERROR, "mv /proj/torch.py /proj/my_torch.py"),
+        (Library("transformers", "5.23.0", origin="/proj/transformers"), Severity.ERROR, "mv /proj/transformers "),
+        (
+            Library("transformers", "5.23.0", origin="/src/transformers", copy=True),
+            Severity.WARNING,
+            "unset PYTHONPATH",
+        ),
+        (Library("flash-attn-4", "4.0.0", origin="/proj/flash_attn.py"), Severity.WARNING, "mv /proj/flash_attn.py "),
+    ],
+)
+def test_what_stands_before_an_installed_library(library: Library, severity: Severity, mend: str) -> None:
+    others = (Library("torch", "2.11.0"), Library("transformers", "5.23.0"))
+    libraries = (*(entry for entry in others if entry.name != library.name), library)
+    finding = one("foreign-module", machine(replace(environment(), libraries=libraries)))
+    assert finding.severity is severity
+    assert library.origin in finding.message
+    assert paste(finding).startswith(mend)
+
+
+def test_a_torch_that_cannot_say_what_it_is_is_broken() -> None:
+    said = Crashed("exception", "AttributeError: module 'torch' has no attribute '__version__'")
+    facts = machine(imports={"torch": ImportTrial("torch", operation="torch-state", operation_failure=said)})
+    finding = one("install-broken", facts)
+    assert (finding.severity, paste(finding)[:28]) == (Severity.ERROR, "pip install --force-reinstal")
+    assert "cannot be asked for its own state: AttributeError" in finding.message
+    usable = replace(facts, implementations=doctor.usable_here(facts.environment))
+    assert not any(entry.status is Status.OK for entry in doctor.importable(usable))
+    stray = replace(facts.environment, libraries=(Library("torch", "2.11.0", origin="/proj/torch.py"),))
+    shadowed = one("install-broken", replace(facts, environment=stray))
+    assert "`import torch` loads /proj/torch.py" in shadowed.message
+    assert paste(shadowed) == "mv /proj/torch.py /proj/my_torch.py"
+    slow = ImportTrial("torch", operation="torch-state", operation_failure=Crashed("timeout", "did not finish"))
+    assert one("install-broken", replace(facts, imports={"torch": slow})).severity is Severity.WARNING
+
+
+def test_operators_that_nobody_called_are_not_run() -> None:
+    (check,) = (check for check in doctor.machine_checks() if check.rule.slug == "operators-missing")
+    facts = machine(environment(xformers="0.0.35"), imports={"xformers": ImportTrial("xformers")})
+    assert check.refusal(facts) == "xformers imports, but torch can use no GPU here: its operators were not called"
+    broken = ImportTrial("xformers", Crashed("exception", "it broke"), Cause.OTHER)
+    assert "was not imported" in check.refusal(replace(facts, imports={"xformers": broken}))
+    assert check.refusal(replace(facts, imports={"torch": ImportTrial("torch")})) == ""
+    loud = ImportTrial("bitsandbytes", complaints=("library load error",))
+    both = replace(facts, imports={"xformers": ImportTrial("xformers"), "bitsandbytes": loud})
+    assert check.refusal(both) == "", "what is found is told"
+
+
+def test_what_mends_transformer_engine_names_what_is_installed() -> None:
+    def mend(versions: Mapping[str, str], **here: str) -> str:
+        trial = {"transformer-engine": failed("transformer_engine", Cause.OTHER)}
+        alone = environment(transformer_engine="2.20.2", **here)
+        return paste(one("install-broken", machine(alone, imports=trial, versions=versions)))
+
+    assert mend({}, cuda="") == "pip uninstall transformer-engine"
+    parts = {"transformer-engine-torch": "2.20.2", "transformer-engine-cu13": "2.20.2"}
+    assert mend(parts, cuda="") == f"pip uninstall transformer-engine {' '.join(parts)}"
+    assert mend({}) == 'pip install --no-build-isolation "transformer-engine[pytorch]==2.20.2"'
+    assert mend(parts).endswith("--no-build-isolation transformer-engine-torch==2.20.2")
 
 
 def test_unmet_requirements_are_listed_once_a_package() -> None:

@@ -249,7 +249,7 @@ def test_all_that_is_wrong_with_one_api_is_one_finding() -> None:
     assert finding.message == ("zeros: wrong numbers in 64; wrong numbers with grouped heads; wrong gradients: "), (
         "what is unreadable has no order"
     )
-    assert finding.recommendations[0].text == "Use one that was right here: good."
+    assert finding.recommendations[0].text == "Instead of zeros use one that was right here: good."
     assert finding.evidence.figures["backward limit"] == 0.03
     assert other.message == "half: wrong numbers with grouped heads"
     call = Convention(

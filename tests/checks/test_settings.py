@@ -15,6 +15,7 @@ from attncheck.checks.settings import (
     unstarted,
     without_flash,
 )
+from attncheck.checks.variables import FLEX_SWITCHES
 from attncheck.findings import Severity
 from attncheck.gpus import Gpu
 from attncheck.installed.state import TorchState
@@ -152,13 +153,15 @@ def test_a_cuda_build_without_flash_costs_speed_only() -> None:
     assert list(without_flash(Machine(H100, torch=replace(ON_H100, flags=flags)))) == [], "torch could not tell"
 
 
+@pytest.mark.parametrize("names", [FLEX_SWITCHES[:1], FLEX_SWITCHES[1:], FLEX_SWITCHES])
 @pytest.mark.parametrize(("value", "found"), [("1", True), ("0", False), ("", False)])
-def test_flex_attention_without_a_compiler(value: str, found: bool) -> None:
-    machine = Machine(replace(H100, variables={"TORCHDYNAMO_DISABLE": value}))
+def test_flex_attention_without_a_compiler(value: str, found: bool, names: tuple[str, ...]) -> None:
+    machine = Machine(replace(H100, variables=dict.fromkeys(names, value)))
     findings = list(uncompiled(machine))
     assert bool(findings) is found
     assert all(finding.severity is Severity.WARNING for finding in findings)
-    cpu = Machine(replace(CPU_ONLY, variables={"TORCHDYNAMO_DISABLE": value}))
+    assert all(finding.recommendations[0].paste == f"unset {' '.join(names)}" for finding in findings)
+    cpu = Machine(replace(CPU_ONLY, variables=dict.fromkeys(names, value)))
     assert all(finding.severity is Severity.NOTE for finding in uncompiled(cpu))
 
 

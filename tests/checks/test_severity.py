@@ -9,7 +9,7 @@ from attncheck.checks import Options
 from attncheck.checks.severity import binds
 from attncheck.findings import Severity
 from attncheck.semantics.observation import Basis
-from attncheck.semantics.spec import Note
+from attncheck.semantics.spec import AttentionSpec, Note
 from attncheck.verdicts import Status
 from tests import runs
 from tests.runs import PLAIN, layer, model
@@ -89,8 +89,26 @@ def test_predictions_do_not_speak_for_all_measured_implementations() -> None:
         runs.run(runs.calls(CAUSAL, PLAIN), implementation="eager"),
         runs.run(runs.calls(WINDOWED, PLAIN), implementation="flash_attention_2", basis=Basis.PREDICTED),
     )
-    slugs = {f.slug for f in checks.evaluate(runs.inputs(TINY, *made)).findings}
-    assert slugs == {"window-ignored", "config-not-honoured"}
+    findings = {f.slug: f for f in checks.evaluate(runs.inputs(TINY, *made)).findings}
+    assert set(findings) == {"window-ignored", "config-not-honoured"}
+    lost, note = findings["window-ignored"], findings["config-not-honoured"]
+    assert lost.recommendations[0].text == "use flash_attention_2: predicted right in plain"
+    assert "any measured implementation; flash_attention_2 is predicted to honour it" in note.message
+    assert note.recommendations[0].text.startswith("As far as predicted, only flash_attention_2 helps")
+
+
+@pytest.mark.parametrize(("effective", "nan"), [(CAUSAL, ()), (WINDOWED, ((0, 3),))], ids=["fault", "NaN"])
+def test_a_prediction_with_the_same_fault_or_none_to_read_is_no_help(
+    effective: AttentionSpec, nan: tuple[tuple[int, int], ...]
+) -> None:
+    predicted = runs.calls(effective, PLAIN, nan_rows=nan)
+    made = (
+        runs.run(runs.calls(CAUSAL, PLAIN), implementation="eager"),
+        runs.run(predicted, implementation="flash_attention_2", basis=Basis.PREDICTED),
+    )
+    note = next(f for f in checks.evaluate(runs.inputs(TINY, *made)).findings if f.slug == "config-not-honoured")
+    assert "predicted" not in note.message
+    assert note.recommendations[0].text.startswith("Switching the implementation does not help")
 
 
 def test_a_switched_off_window_and_other_remarks_become_notes() -> None:

@@ -241,6 +241,20 @@ def test_the_report_shows_them() -> None:
     assert "Real shapes" not in interface.render(sample_reports.healthy_report(), "terminal")
 
 
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (RIGHT.kernel, "4224 tokens, forward off by 0.003, backward by 0.009"),
+        (Errors(0.003, 0.004), "4224 tokens, forward off by 0.003, backward by 0.004"),
+        (Errors(0.003), "4224 tokens, off by 0.003"),
+    ],
+)
+def test_a_right_shape_says_how_far_it_is_off_and_its_worst_gradient_where_the_backward_ran(
+    errors: Errors | None, said: str
+) -> None:
+    assert shape_pages.details(replace(RIGHT, kernel=errors)) == f"measured: {said}"
+
+
 def test_the_json_report_obeys_the_schema() -> None:
     report = replace(sample_reports.healthy_report(), shapes=READINGS)
     wired = json.loads(interface.render(report, "json"))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from attncheck.bench.session import Session
+from attncheck.bench.subjects import table
 from attncheck.checks.shape_results import wrong
 from attncheck.checks.speed import slow_paths, wrong_kernel
 from attncheck.findings import Finding, Recommendation, Setting, Severity
@@ -17,8 +21,11 @@ from attncheck.semantics.observation import Basis
 from attncheck.semantics.shape import Shape, ShapeReading, WrongCells
 from attncheck.semantics.spec import CAUSAL, FULL, Window
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell
+from attncheck.semantics.timing_changes import BETWEEN_RUNS
 from attncheck.semantics.workload import cells
+from attncheck.stored import report as stored
 
+RECORDED = Path(__file__).parents[1] / "gpu" / "recorded"
 BAND = {"window": Window(1023, 0), "mask": "window 1024"}
 LENGTHS = (4096, 8192, 16384)
 
@@ -143,7 +150,78 @@ def test_passes_and_levels_are_told_apart() -> None:
         for level in ("kernel", "layer")
         for subject, time in (("sdpa", 7.9), ("flash_attention_2", 0.5))
     ]
-    assert len(findings(given)) == 4
+    told = findings(given)
+    assert [(found.variant, found.recommendations[0].settings[0].value) for found in told] == [
+        ("layer level, forward", "flash_attention_2"),
+        ("layer level, forward and backward", "flash_attention_2"),
+    ]  # what is slow in its layer is not told of again for its kernel alone
+    kernels = findings([cell for cell in given if cell.case.level == "kernel" or cell.case.backward])
+    assert {found.variant for found in kernels} == {"kernel level, forward", "layer level, forward and backward"}
+
+
+def test_what_runs_without_a_choice_comes_first_and_eager_last() -> None:
+    times = {"eager": 30.0, "flex_attention-uncompiled": 20.0, "sdpa": 8.0, "flash-attn-2": 0.5}
+    told = findings([cell(name, time, **BAND) for name, time in times.items()])
+    assert [finding.implementation for finding in told] == ["sdpa", "flex_attention", "eager"]
+    assert told[0].evidence.declared == "0.50 ms (flash-attn-2)"
+    assert told[0].evidence.effective == "8.00 ms at 16384 tokens"
+
+
+@pytest.mark.parametrize(("ahead", "advised"), [(0.9, "flash-attn-4"), (1.1, "te-flash-4")])
+def test_of_what_is_equally_fast_that_which_a_setting_reaches_is_advised(ahead: float, advised: str) -> None:
+    """ahead: how far the one without a setting lies in front, as a share of the noise between runs."""
+
+    def reachable(subject: str) -> Recommendation:
+        return Recommendation("call it") if subject == "te-flash-4" else settings(subject)
+
+    times = {"eager": 80.0, "te-flash-4": 1.39, "flash-attn-4": 1.39 * (1 + ahead * BETWEEN_RUNS), "flash-attn-2": 3.0}
+    (found,) = slow_paths(Bench(tuple(cell(name, time) for name, time in times.items())), "attncheck bench", reachable)
+    assert f"times as long as {advised} (kernel, causal, forward)" in found.headline
+    assert found.reproduction.endswith(f"--impl eager,{advised}")
+    assert ("te-flash-4 takes 1.39 ms, the same within noise" in found.message) == (advised == "flash-attn-4")
+    assert bool(found.recommendations[0].settings) == (advised == "flash-attn-4")
+
+
+def test_no_setting_is_named_for_a_kernel_that_sdpa_must_be_made_to_take() -> None:
+    session = SimpleNamespace(apis=table(), plan=SimpleNamespace(declared=None))
+    told = {name: Session.settings(session, name) for name in ("sdpa", "sdpa-cudnn", "flash-attn-4", "te-flash-4")}  # type: ignore[arg-type]
+    assert {name for name, advice in told.items() if advice.settings} == {"sdpa", "flash-attn-4"}
+    assert "SDPBackend.CUDNN_ATTENTION" in told["sdpa-cudnn"].text
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "mistral",
+            [
+                ("sdpa", "layer level, forward", "flash_attention_4"),
+                ("sdpa", "layer level, forward and backward", "flash_attention_4"),
+                ("flex_attention", "kernel level, forward", "flash_attention_4"),
+                ("flex_attention", "kernel level, forward and backward", "flash_attention_4"),
+                ("eager", "layer level, forward", "flash_attention_4"),
+                ("eager", "layer level, forward and backward", "flash_attention_4"),
+            ],
+        ),
+        (
+            "swa",
+            [
+                ("sdpa", "kernel level, forward", "flash_attention_4"),
+                ("eager", "kernel level, forward", "flash_attention_4"),
+                ("eager", "kernel level, forward", "flash_attention_4"),
+            ],
+        ),
+    ],
+)
+def test_what_an_h100_measured_leads_to_one_setting(name: str, told: list[tuple[str, str, str]]) -> None:
+    bench = stored.read(str(RECORDED / f"bench_{name}.json")).bench
+    assert bench is not None
+    session = SimpleNamespace(apis=table(), plan=SimpleNamespace(declared=None))
+    found = list(slow_paths(bench, "attncheck bench", lambda subject: Session.settings(session, subject)))  # type: ignore[arg-type]
+    assert [
+        (finding.implementation, finding.variant, finding.recommendations[0].settings[0].value.strip('"'))
+        for finding in found
+    ] == told
 
 
 def test_a_wrong_kernel_is_an_error() -> None:
@@ -165,8 +243,8 @@ def test_the_advice_says_for_which_pass_it_was_measured() -> None:
     ]
     said = {finding.recommendations[0].text for finding in findings(given)}
     assert {text.rpartition("here ")[2] for text in said} == {
-        "(causal, forward), 29.00 ms less a layer",
-        "(causal, forward and backward), 29.00 ms less a layer",
+        "(kernel, causal, forward), 29.00 ms less a layer",
+        "(kernel, causal, forward and backward), 29.00 ms less a layer",
     }
 
 

@@ -196,6 +196,26 @@ def test_the_slow_path_of_what_is_used_is_told_and_names_its_bench() -> None:
     assert slow(conclude(held)) == []  # nobody uses eager
 
 
+def test_the_advice_of_a_slow_path_says_what_was_only_predicted_and_leaves_out_what_was_not_compared() -> None:
+    times = {"eager": 39.0, "sdpa": 12.0, "flash_attention_2": 2.0}
+    held = bench(*(call(*pair) for pair in times.items()), cells=[cell(*pair) for pair in times.items()])
+    flash = run("flash_attention_2", basis=Basis.PREDICTED)
+    (found,) = slow(conclude(held, run("eager"), run("sdpa"), flash, default="eager"))
+    (advice,) = found.recommendations
+    assert advice.text.startswith("use flash_attention_2 (predicted right only): 19.5 times faster here")
+    (found,) = slow(conclude(held, run("eager"), run("sdpa"), default="eager"))
+    assert found.recommendations[0].text.startswith("use sdpa: 3.2 times faster here")
+
+
+def test_a_faster_decode_that_is_only_predicted_says_so() -> None:
+    decode = {"phase": "decode"}
+    times = {"sdpa": 12.0, "flash_attention_2": 3.0}
+    held = bench(*(call(*pair) for pair in times.items()), *(call(*pair, **decode) for pair in times.items()))
+    name, why = best(conclude(held, run("sdpa"), run("flash_attention_2", basis=Basis.PREDICTED)))
+    assert name == "sdpa"
+    assert "flash_attention_2 is 4.0 times as fast in decode, at 16384 keys, but predicted right only" in why
+
+
 def test_no_slow_path_beside_something_wrong_or_beyond_what_will_be_run() -> None:
     times = {"eager": 39.0, "sdpa": 12.0}
     held = bench(

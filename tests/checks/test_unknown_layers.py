@@ -12,7 +12,7 @@ from attncheck.checks import Conclusion
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.layout import Layout, sequence
 from attncheck.semantics.observation import Method
-from attncheck.semantics.spec import AttentionSpec
+from attncheck.semantics.spec import AttentionSpec, Window
 from attncheck.verdicts import Verdict
 from tests import runs
 from tests.runs import LEFT_PAD, PACKED, PLAIN, layer, model
@@ -124,3 +124,40 @@ def test_where_eager_keeps_to_its_inputs_the_others_are_compared_with_it() -> No
     calls = {"eager": runs.calls(CAUSAL, PLAIN), "sdpa": runs.calls(WINDOWED, PLAIN)}
     given = [runs.run(seen, PLAIN, implementation=name) for name, seen in calls.items()]
     assert found(checks.evaluate(runs.inputs(model(SPEC), *given))) == {("sdpa", "window-unexpected")}
+
+
+def reaches(spec: AttentionSpec, layout: Layout = PLAIN, **fields: Any) -> dict[str, Window | None]:
+    """Implementation -> reach of its cell: eager looks back only, flash attention to both sides."""
+    calls = {
+        "eager": runs.calls(WINDOWED, layout, **fields),
+        "flash_attention_2": runs.calls(layer(7, 7), layout, **fields),
+    }
+    given = [runs.run(seen, layout, implementation=name) for name, seen in calls.items()]
+    return {cell.implementation: cell.reach for cell in checks.evaluate(runs.inputs(model(spec), *given)).cells}
+
+
+def test_how_far_the_queries_see_is_kept_where_the_window_is_unknown() -> None:
+    """Of wrong cells as of those without a verdict: it is all that tells the implementations apart."""
+    both = layer(None, None, unknown=frozenset({"window"}))
+    assert reaches(both) == {"eager": Window(7, 0), "flash_attention_2": Window(7, 7)}
+    assert reaches(both, LEFT_PAD) == {"eager": Window(7, 0), "flash_attention_2": Window(7, 7)}
+
+
+def test_a_reach_that_only_the_end_of_the_keys_bounds_is_none() -> None:
+    short = Layout((sequence(6),), ((0, 6),))
+    assert reaches(SPEC, short) == {"eager": Window(None, 0), "flash_attention_2": Window(None, None)}
+
+
+def test_a_mask_that_is_no_window_has_its_furthest_keys() -> None:
+    def spoil(keep: KeepMask) -> KeepMask:
+        return runs.cells(keep, lambda query, key, kept: kept and (key, query) != (10, 12))
+
+    assert reaches(SPEC, spoil=spoil)["eager"] == Window(7, 0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields"),
+    [(WINDOWED, {}), (SPARSE, {}), (SPEC, {"method": Method.PERTURBATION}), (SPEC, {"nan_rows": ((0, 3),)})],
+)
+def test_no_reach_where_it_is_declared_or_not_read_exactly(spec: AttentionSpec, fields: dict[str, Any]) -> None:
+    assert set(reaches(spec, **fields).values()) == {None}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from attncheck.checks.machine import Machine
-from attncheck.checks.variables import FLEX_SWITCH, acting, effects, in_vain, inert
-from attncheck.environment import ACTING_VARIABLES, INERT_VARIABLES, LIBRARIES, Library, read_environment
+from attncheck.checks.variables import ACTS, FLEX_SWITCHES, IDLE, UNREAD, acting, effect_word, effects, in_vain, inert
+from attncheck.environment import ACTING_VARIABLES, INERT_VARIABLES, LIBRARIES, Environment, Library, read_environment
 from attncheck.findings import Severity
 from tests.backends.environments import CPU_ONLY, H100, with_libraries
 
@@ -38,7 +38,7 @@ def test_an_acting_variable_says_what_it_does(entry) -> None:
     assert not set(entry.values) & set(entry.idle)
     value = next(iter(entry.values), "something")
     found = list(effects(machine(**{entry.name: value})))
-    if entry.name == FLEX_SWITCH:
+    if entry.name in FLEX_SWITCHES:
         assert found == []
         return
     (finding,) = found
@@ -83,6 +83,28 @@ def test_a_value_that_nobody_knows_is_set_in_vain() -> None:
     assert list(in_vain(machine(TRANSFORMERS_SDPA_FORCE_GQA="0"))) == []
     bare = replace(CPU_ONLY, libraries=(Library("torch", "2.13.0"),))
     assert list(in_vain(Machine(replace(bare, variables={"TRANSFORMERS_SDPA_FORCE_GQA": "true"})))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("NVTE_FLASH_ATTN", "0", ACTS),
+        ("NVTE_FLASH_ATTN", "1", IDLE),
+        ("TRANSFORMERS_SDPA_FORCE_GQA", "true", IDLE),
+        ("TORCH_COMPILE_DISABLE", "1", ACTS),
+        ("CUDA_VISIBLE_DEVICES", "0", ACTS),
+        ("HF_HUB_OFFLINE", "yes", ACTS),
+        ("HF_HUB_OFFLINE", "0", IDLE),
+    ],
+)
+def test_the_word_beside_a_variable_is_that_of_the_rules(name: str, value: str, word: str) -> None:
+    facts = machine(**{name: value})
+    assert effect_word(facts.environment, name) == word
+    if word == IDLE:
+        assert list(effects(facts)) == []
+    without = Environment("3.12", "Linux", variables={name: value})
+    assert effect_word(without, name) == (UNREAD if name in {entry.name for entry in acting()} else word)
+    assert effect_word(replace(without, inert={"DISABLE_FLASH_ATTN": "1"}), "DISABLE_FLASH_ATTN") == UNREAD
 
 
 def test_both_kinds_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,9 @@ def test_a_baseline_of_another_command_fails_before_the_work(asked: list[Any], t
     result = call("compare", "m", "--baseline", file)
     assert (result.exit_code, asked) == (2, [])
     assert "is a report of attncheck doctor, expected one of compare" in result.stderr
+    assert "-o FILE writes one" in result.stderr, "the file that lies there is the user's"
+    absent = call("compare", "m", "--baseline", str(tmp_path / "absent.json"))
+    assert f"-o {tmp_path / 'absent.json'} writes one" in absent.stderr.replace("\n", " ")
 
 
 def test_a_baseline_of_another_target_is_2(asked: list[Any], tmp_path: Path) -> None:

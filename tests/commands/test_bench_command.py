@@ -122,6 +122,8 @@ def test_what_is_not_said_stays_unsaid(asked: list[BenchOptions]) -> None:
         (("--seq-lens", "-4"), "--seq-lens '-4' is no length in tokens"),
         (("--seq-lens", "²"), "is no length in tokens"),
         (("--seq-lens", ","), "--seq-lens ',' names nothing"),
+        (("--seq-lens", "1k,,2k"), "--seq-lens '1k,,2k' lacks a length beside a comma"),
+        (("--seq-lens", "1k", "--seq-lens", "2k,"), "--seq-lens '2k,' lacks a length beside a comma"),
         (("--level", "model"), "--level model: there is no such thing to time"),
         (("--phase", "warmup"), "--phase warmup: there is no such thing to time"),
         (("--inputs", "ragged"), "--inputs ragged: there is no such thing to time"),
@@ -158,6 +160,13 @@ def test_the_presets_in_the_help_are_the_presets() -> None:
     assert all(name in text for name in PRESETS)
 
 
+def test_the_formats_in_the_help_are_the_formats() -> None:
+    for command in ("bench", "render"):
+        result = CliRunner().invoke(cli.app, [command, "--help"])
+        text = " ".join(result.stdout.replace("│", " ").split()).split("--format", 1)[1]
+        assert {name for name in interface.renderers() if name not in text} == set()
+
+
 def test_formats(asked: list[BenchOptions]) -> None:
     assert json.loads(call("--format", "json").stdout)["command"] == "bench"
     assert len(list(csv.DictReader(io.StringIO(call("--format", "csv").stdout)))) == 49
@@ -178,6 +187,18 @@ def test_an_interrupt_prints_what_was_measured(monkeypatch: pytest.MonkeyPatch) 
     bench = json.loads(result.stdout)["bench"]
     assert (result.exit_code, len(bench["cells"]), bench["complete"]) == (130, 3, False)
     assert "interrupted" in call().stdout
+
+
+def test_an_interrupt_says_where_the_results_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "bench.md"
+    running(monkeypatch, KeyboardInterrupt(), cells=1)
+    result = call("--format", "markdown", "-o", str(file))
+    said = f"attncheck: interrupted: 1 cell is in {file}\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", said)
+    assert "interrupted" in file.read_text(encoding="utf-8")
+    assert call().stderr == ""  # the page itself says so
+    running(monkeypatch, sample_benches.standard_report())
+    assert call("-o", str(file)).stderr == ""
 
 
 def test_a_run_that_says_itself_that_it_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +278,11 @@ def test_writing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(partial.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(partial, "emit", write)
     keeper = partial.Partial("json", str(tmp_path / "x"), cli_fail_on(), None)
-    for _ in range(100):
+    for _ in range(500):
         keeper(shown_so_far(1))
         clock[0] += 0.1
     assert written[0] == 0.0
-    assert 4 <= len(written) <= 6  # 0.1 s of 2 s each
+    assert 4 <= len(written) <= 6  # 0.1 s of 10 s each
 
 
 def cli_fail_on() -> Any:
@@ -312,6 +333,26 @@ def test_an_older_run_stands_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert ratios["sdpa-cudnn"] == pytest.approx(1.3)
     assert [entry["case"]["subject"] for entry in written["lost"]] == ["sdpa-efficient"] * 2
     assert {entry["what"] for entry in written["differences"]} == {"driver"}
+
+
+@pytest.mark.parametrize("format_name", ["csv", "sarif", "junit"])
+def test_a_format_without_a_place_for_changes_is_refused(
+    format_name: str, asked: list[BenchOptions], tmp_path: Path
+) -> None:
+    result = call("--compare", old_run(tmp_path), "--format", format_name)
+    assert (result.exit_code, result.stdout, asked) == (2, "", [])
+    assert result.stderr.splitlines() == [
+        f"attncheck: error: --compare: --format {format_name} has no place for changes",
+        "  hint: choose from html, json, markdown, terminal",
+    ]
+
+
+def test_every_other_format_shows_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    running(monkeypatch, replace(sample_benches.changed_report(), changes=None))
+    old = old_run(tmp_path)
+    for name, renderer in interface.renderers().items():
+        if renderer.changes:
+            assert call("--compare", old, "--format", name).stdout != call("--format", name).stdout, name
 
 
 def test_the_same_run_shows_no_change(asked: list[BenchOptions], tmp_path: Path) -> None:
@@ -367,6 +408,6 @@ def test_a_signal_keeps_what_was_measured(sent: signal.Signals, tmp_path: Path) 
     child.send_signal(sent)
     rest = child.stderr.read()
     child.stderr.close()
-    assert (child.wait(timeout=30), rest) == (130, "")
+    assert (child.wait(timeout=30), rest) == (130, f"attncheck: interrupted: 5 cells are in {file}\n")
     bench = json.loads(file.read_text(encoding="utf-8"))["bench"]
     assert (len(bench["cells"]), bench["complete"]) == (5, False)

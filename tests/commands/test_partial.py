@@ -70,7 +70,8 @@ def test_fields_of_later_releases_do_no_harm(tmp_path: Path) -> None:
         (("cells", 0, "n"), -1, "bench.cells[0].n is -1, not a count"),
         (("cells", 0, "case", "window"), [1], "bench.cells[0].case.window has 1 entries, not 2"),
         (("cells", 0, "case", "q_len"), "4096", 'bench.cells[0].case.q_len is "4096", not a whole number'),
-        (("cells", 0, "case", "kv_len"), -4096, "bench.cells[0].case.kv_len is -4096, not a count"),
+        (("cells", 0, "case", "kv_len"), -4096, "bench.cells[0].case.kv_len is -4096, not at least 1"),
+        (("cells", 0, "case", "num_kv_heads"), 0, "bench.cells[0].case.num_kv_heads is 0, not at least 1"),
         (("complete",), "yes", 'bench.complete is "yes", not true or false'),
     ],
 )
@@ -87,6 +88,14 @@ def test_the_schema_and_the_reader_refuse_the_same(
     file = tmp_path / "old.json"
     file.write_text(json.dumps(report), encoding="utf-8")
     assert said in refusal(file)
+
+
+def test_a_spread_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
+    report = written(sample_benches.swa_report())
+    report["bench"]["cells"][1].update(p20=2e-3, p80=1e-3)
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(report), encoding="utf-8")
+    assert "bench.cells[1].p20 is 0.002, above its p80 of 0.001" in refusal(file)
 
 
 @pytest.mark.parametrize(

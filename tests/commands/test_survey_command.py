@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,3 +84,29 @@ def test_results_of_other_options_are_not_mixed(tmp_path: Path) -> None:
     other = run(tmp_path, "--types", "vit", *QUICK, "--seed", "3")
     assert other.returncode == 2
     assert "seed 0" in other.stderr
+
+
+def test_the_tables_hold_all_types_of_the_folder_and_the_summary_those_of_the_call(tmp_path: Path) -> None:
+    assert run(tmp_path, "--types", "llama,vit", *QUICK).returncode == 0
+    later = run(tmp_path, "--types", "gpt2", *QUICK)
+    assert later.returncode == 0, later.stderr
+    assert "1 model type probed" in later.stdout
+    for name in ("matrix.html", "matrix.md"):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert "2 model types probed" in page
+        assert all(word in page for word in ("gpt2", "llama", "vit")), name
+
+
+def test_a_scenario_that_is_named_counts_as_used_on_the_page_as_in_its_own_command(tmp_path: Path) -> None:
+    done = run(tmp_path, "--types", "llama", "--impl", "sdpa", "--scenario", "packed", "--defaults-only")
+    assert done.returncode == 1, done.stderr
+    assert "1 type with a difference in a scenario that was asked for: llama" in done.stdout
+    page = (tmp_path / "matrix.md").read_text(encoding="utf-8")
+    ((severity, shown),) = re.findall(r"\*\*(\w+)\*\* `packing-leak`.*`attncheck (compare [^`]+)`", page)
+    assert severity == "error"
+    again = subprocess.run(
+        [sys.executable, "-m", "attncheck", *shown.split(), "--format", "json"],
+        capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
+    )  # fmt: skip
+    leaks = [entry for entry in json.loads(again.stdout)["findings"] if entry["slug"] == "packing-leak"]
+    assert {entry["severity"] for entry in leaks} == {severity}

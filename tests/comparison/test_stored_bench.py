@@ -153,7 +153,11 @@ def test_a_model_whose_sizes_nobody_knows() -> None:
         (None, "cannot be read: No such file"),
         ("{", "is no report of attncheck that can be read: it is not JSON"),
         ('{"schema": 2}', "its schema is 2"),
-        (interface.render(sample_machines.h100_report(), "json"), "is a report of attncheck doctor, expected one of"),
+        (interface.render(sample_machines.h100_report(), "json"), "is a report of attncheck doctor without any times"),
+        (
+            interface.render(replace(sample_benches.swa_report(), bench=None), "json"),
+            "is a report of attncheck bench without any times",
+        ),
     ],
 )
 def test_a_file_that_is_no_bench_is_one_line_and_2(text: str | None, words: str, tmp_path: Path) -> None:
@@ -199,3 +203,4 @@ def test_a_bench_recorded_on_an_h100_orders_a_model_of_its_sizes() -> None:
     assert slow["implementation"] == "sdpa"
     assert slow["evidence"]["figures"]["exponent of growth"] > 1.9
     assert slow["recommendations"][0]["settings"]["transformers"]["attn_implementation"] == '"flash_attention_2"'
+    assert "use flash_attention_2 in transformers (predicted right only): " in slow["recommendations"][0]["text"]

@@ -2,17 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from attncheck.checks import registry
+from attncheck.checks import kernel_numbers, registry
+from attncheck.checks.kernels import broken_contracts
 from attncheck.checks.machine import Machine
 from attncheck.render import interface
 from attncheck.render.json import schema, to_wire
 from attncheck.report import Report
+from attncheck.semantics.convention import Ability, Outcome
+from attncheck.semantics.observation import Basis
 from attncheck.stored.report import read
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -233,12 +237,47 @@ def test_rows_without_keys() -> None:
     assert values["sdpa-efficient"].startswith("bool: 0")
 
 
+def doctors_machine() -> Machine:
+    """The machine of the recorded doctor, as far as it is stored."""
+    report = stored("doctor")
+    return Machine(report.environment, torch=report.torch, conventions=report.conventions, abilities=report.abilities)
+
+
+def test_a_workaround_that_is_known_is_the_one_fix_of_an_api_with_wrong_numbers() -> None:
+    machine = doctors_machine()
+    fixes = {
+        finding.headline.partition(":")[0]: finding.recommendations for finding in kernel_numbers.wrong_outputs(machine)
+    }
+    assert [advice.settings[0].paste for advice in fixes["te-flash-4"]] == ["export NVTE_FLASH_ATTN_V4=0"]
+    assert [advice.settings[0].paste for advice in fixes["sdpa-cudnn"]] == [
+        "torch.backends.cuda.enable_cudnn_sdp(False)",
+        "attn_mask = attn_mask.to(query.dtype)",
+    ]
+    (broken,) = [f for f in broken_contracts(machine) if f.message.startswith("te-flash-4")]
+    assert [advice.settings[0].paste for advice in broken.recommendations] == ["export NVTE_FLASH_ATTN_V4=0"]
+
+
+def test_what_no_known_workaround_mends_is_told_to_be_done_with_another_kernel() -> None:
+    machine = doctors_machine()
+    more = [
+        Ability(api, "softcap", "ignored", Outcome.READ, Basis.MEASURED, agrees)
+        for api, agrees in (("sdpa-cudnn", False), ("sdpa-math", True))
+    ]
+    machine = replace(machine, abilities=(*(machine.abilities or ()), *more))
+    fixes = {f.headline.partition(":")[0]: f.recommendations for f in kernel_numbers.wrong_outputs(machine)}
+    *known, last = fixes["sdpa-cudnn"]
+    assert len(known) == 2
+    assert last.text.startswith("Instead of sdpa-cudnn use one that was right here: ")
+    assert "sdpa-math" in last.text
+    elsewhere = replace(machine, environment=replace(machine.environment, libraries=()), torch=None)
+    fixes = {f.headline.partition(":")[0]: f.recommendations for f in kernel_numbers.wrong_outputs(elsewhere)}
+    (other,) = fixes["te-flash-4"]
+    assert other.text.startswith("Instead of te-flash-4 use one that was right here: ")
+
+
 def test_the_same_facts_give_the_same_findings_today() -> None:
     """What the rules said on the GPU machine, they say again of its stored facts."""
-    report = stored("doctor")
-    machine = Machine(
-        report.environment, torch=report.torch, conventions=report.conventions, abilities=report.abilities
-    )
+    report, machine = stored("doctor"), doctors_machine()
     kernels = {"kernel-contract-broken", "empty-rows-differ", "window-conventions-differ", "kernel-output-wrong"}
     again = {
         (finding.slug, finding.severity)

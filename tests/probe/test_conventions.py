@@ -122,6 +122,21 @@ def test_what_compiles_for_a_minute_is_read_only_when_it_is_named(jobs: Jobs) ->
     assert named["dtype"].value == "float32, float16, bfloat16"
 
 
+def test_flex_attention_is_read_on_a_cpu_when_it_is_named() -> None:
+    """Its compiler works there, but takes ten seconds a call."""
+    told = Told()
+    rows, _ = conventions.read(told, builders.ENVIRONMENT, "cpu")  # type: ignore[arg-type]
+    (row,) = [row for row in rows if row.api == "flex_attention"]
+    assert row.detail == (
+        "each new call compiles for about 10 s: attncheck doctor --api flex_attention reads it, --thorough everything"
+    )
+    assert "flex_attention" not in told.processes
+    rows, abilities = conventions.read(told, builders.ENVIRONMENT, "cpu", only=("flex_attention",))  # type: ignore[arg-type]
+    assert len(rows) == 11
+    assert {ability.feature for ability in abilities} == {"dtype", "gqa"}
+    assert told.processes["flex_attention"] == {(("dynamo", "True"),)}
+
+
 @pytest.mark.parametrize(
     ("api", "reason"),
     [

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from attncheck.installed.trial import Cause, ImportTrial
+from attncheck.probe import imports
 from attncheck.probe.imports import try_import
 from tests.fake_installs import extension
+from tests.probe.processes import wait_until_gone
 
 SYMBOL = "_ZN3c105ErrorC1ENS_14SourceLocationESs"
 
@@ -100,18 +105,67 @@ def test_a_death_by_signal_says_where(place: Path, body: str, name: str) -> None
     assert f"died of {name} in fragile/__init__.py:2" in reason(trial)
 
 
-def test_a_hang_says_where(place: Path) -> None:
+def test_an_import_that_had_no_more_time_says_where_it_was(place: Path) -> None:
     trial = tried(place, "import time\ntime.sleep(600)\n", limit=2.0)
     assert trial.failure is not None
-    assert (trial.failure.kind, trial.cause) == ("timeout", Cause.HANG)
-    assert "did not end within 2 s" in reason(trial)
+    assert (trial.failure.kind, trial.cause) == ("timeout", Cause.SLOW)
     if os.name == "posix":
         assert trial.where == "fragile/__init__.py:2"
+        assert reason(trial) == "did not finish importing within 2 s (it was in fragile/__init__.py:2)"
 
 
-def test_a_process_left_behind_does_not_keep_the_parent_waiting(place: Path) -> None:
-    body = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])\n"
-    assert tried(place, body + "raise SystemExit(1)\n").cause is Cause.EXIT
+@pytest.mark.skipif(os.name != "posix", reason="what a process was at when it is ended is told on POSIX systems")
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\ntime.sleep(600)\n", "HANG"),
+        ("import time\ntime.sleep(2.5)\ntime.sleep(600)\n", "SLOW"),
+    ],
+)
+def test_only_what_stands_in_one_line_hangs(
+    place: Path, body: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "APART", 1.0)
+    trial = tried(place, body, limit=4.0)
+    assert (trial.cause, trial.where) == (Cause[cause], "fragile/__init__.py:3")
+    assert ("after 2 s and after 4 s it was in fragile/__init__.py:3" in reason(trial)) is (cause == "HANG")
+
+
+def test_a_good_import_that_was_looked_at_on_the_way_is_good(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "APART", 0.1)
+    assert tried(place, "import time\ntime.sleep(1.5)\n", limit=2.6) == ImportTrial("fragile")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are a matter of POSIX systems")
+@pytest.mark.parametrize("last", ["", "raise SystemExit(1)\n", "import time\ntime.sleep(600)\n"])
+def test_a_process_left_behind_is_waited_for_by_nobody_and_ended(place: Path, last: str) -> None:
+    body = (
+        "import pathlib, subprocess, sys\n"
+        "left = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(place / 'left')!r}).write_text(str(left.pid))\n"
+    )
+    tried(place, body + last, limit=3.0 if "sleep" in last else 60.0)
+    assert wait_until_gone(int((place / "left").read_text()))
+
+
+def test_what_ends_the_trials_early_ends_those_under_way_and_those_to_come(place: Path) -> None:
+    (place / "endless.py").write_text("import time\ntime.sleep(600)\n")
+    found: list[Future[ImportTrial]] = []
+
+    def interrupted() -> None:
+        with imports.side_by_side(1) as pool:
+            found.extend(pool.submit(try_import, "endless") for _ in range(2))
+            while not imports._RUNNING:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    under_way, to_come = found
+    assert under_way.result().failure is not None
+    assert to_come.cancelled()
+    assert not imports._RUNNING
+    assert not imports._POOLS
 
 
 def test_an_import_that_works_with_a_complaint(place: Path) -> None:
@@ -179,3 +233,19 @@ def test_what_python_prints_at_its_start_is_not_taken_for_an_answer(
     monkeypatch.setenv("PYTHONPATH", str(place))
     assert tried(place, "").failure is None
     assert "as planned" in reason(tried(place, "raise ValueError('as planned')"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_an_import_ends_with_whoever_asked_for_it(place: Path) -> None:
+    (place / "endless.py").write_text(
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(place / 'pid')!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from attncheck.probe.imports import try_import; try_import('endless')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as asking:
+        while not ((place / "pid").exists() and (place / "pid").read_text()):
+            time.sleep(0.01)
+        asking.kill()
+    assert wait_until_gone(int((place / "pid").read_text()))

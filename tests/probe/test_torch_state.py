@@ -89,7 +89,7 @@ SEGFAULT = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
         (SEGFAULT, "signal", "SIGSEGV"),
         ("raise ImportError('libcudart.so.12: cannot open shared object file')", "exception", "libcudart.so.12"),
         ("import sys; sys.exit(3)", "exit", "3"),
-        ("import time; time.sleep(1000)", "timeout", "did not end within 2 s"),
+        ("import time; time.sleep(1000)", "timeout", "did not finish importing within 2 s"),
         ("print('x' * 100_000); import sys; sys.stdout.flush(); " + SEGFAULT, "signal", "SIGSEGV"),
         (
             f"{SCRIPTED}\ndef init(): {SEGFAULT}\ncuda.init = init",

@@ -13,7 +13,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from attncheck.errors import UsageError
-from attncheck.findings import Recommendation, Setting
+from attncheck.findings import Evidence, Recommendation, Setting
 from attncheck.render import bench_words, interface
 from attncheck.render.bench_changes import differing
 from attncheck.render.bench_tables import never_ran, tables
@@ -330,15 +330,63 @@ def test_only_tables_with_somebody_to_compare_with_have_a_fastest() -> None:
     assert top.endswith("nothing to compare with another: sdpa alone in 2 tables")
 
 
-def test_the_same_fix_for_another_pass_is_no_alternative() -> None:
+def test_the_same_fix_for_another_pass_is_shared_and_each_figure_has_its_line() -> None:
     report = sample_benches.swa_report()
     (first,) = report.findings
     setting = (Setting("transformers", "attn_implementation", "flash", 'attn_implementation="flash"'),)
 
     def told(*advice: Recommendation) -> str:
-        found = tuple(replace(first, headline=entry.text, recommendations=(entry,)) for entry in advice)
+        evidence = Evidence("1.00 ms (flash)", "", "7.90 ms at 4096 tokens")
+        found = tuple(
+            replace(first, headline=f"slow {number}", recommendations=(entry,), evidence=evidence)
+            for number, entry in enumerate(advice)
+        )
         return page(replace(report, findings=found))
 
     forward, both = (Recommendation(f"use flash ({what})", setting) for what in ("forward", "forward and backward"))
-    assert "  also   use flash (forward and backward)" in told(forward, both)
+    text = told(forward, both)
+    for number in range(2):
+        assert f"  slow {number}\n    fastest 1.00 ms (flash) · this 7.90 ms at 4096 tokens\n" in text
+    assert "  fix    use flash (forward)\n" in text
+    assert "forward and backward" not in text.split("Findings")[1]
     assert "  or     use another" in told(forward, Recommendation("use another"))
+    assert "  ... and 2 more like it" in told(*[forward] * 12)
+
+
+@pytest.mark.parametrize("format_name", ["markdown", "html", "sarif", "junit"])
+def test_a_time_is_not_called_declared(format_name: str) -> None:
+    report = sample_benches.swa_report()
+    found = tuple(replace(finding, evidence=Evidence("1.00 ms", "", "7.90 ms")) for finding in report.findings)
+    findings = interface.render(replace(report, findings=found), format_name)
+    findings = findings[findings.index("sdpa-efficient takes 15.2") :]
+    assert "fastest" in findings
+    assert "declared" not in findings.split("</details>")[0].split("Environment")[0]
+
+
+def launched() -> Report:
+    """Three tables; a call that is bound by its launch is first in one and second in another."""
+    cells = []
+    for backward, flash in ((False, 0.1), (True, 0.3)):
+        cells.append(timed(case("flash-attn-4", 1024, backward=backward), flash, launch_bound=not backward))
+        cells.append(timed(case("eager", 1024, backward=backward), 0.2, launch_bound=False))
+    cells.append(timed(case("sdpa", 1024, level="layer"), 1.0))
+    return with_cells(*cells, timed(case("eager", 1024, backward=True), 0.4, launch_bound=True))
+
+
+@pytest.mark.parametrize("format_name", ["terminal", "markdown", "html"])
+def test_a_winner_that_is_bound_by_its_launch_is_marked(format_name: str) -> None:
+    text = " ".join(re.sub(r"<[^>]+>|\\", "", interface.render(launched(), format_name, Style(width=120))).split())
+    top = text[text.index("fastest right ones") :]
+    assert top.startswith(
+        "fastest right ones at the longest length: flash-attn-4* (in 1 of 2 tables), eager (in 1 of 2 tables); "
+        "sdpa alone in 1 table (* launching it from Python takes as long)"
+    )
+    assert "takes as long)" not in interface.render(sample_benches.standard_report(), format_name)
+
+
+def test_the_summary_marks_them_too_and_says_once_what_the_mark_is() -> None:
+    summary = page(launched(), width=120).split("Fastest at the longest length")[1].split("\n\n")[0]
+    assert re.search(r"flash-attn-4\*  +100 µs  eager 2.00x\n", summary)
+    assert re.search(r"eager  +200 µs  flash-attn-4 1.50x\n", summary)
+    assert summary.count("* launching it from Python takes as long") == 1
+    assert "launching" not in page(sample_benches.standard_report())

@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from attncheck.findings import Severity
+from attncheck.findings import Finding, Severity
 from attncheck.installed.state import TorchState
 from attncheck.render import installed, interface
 from attncheck.render.interface import Style
 from attncheck.report import Check, Report
+from attncheck.semantics.convention import Convention, Outcome
+from attncheck.semantics.spec import Alignment
 from tests import sample_machines
 
 PAGES = {
@@ -53,6 +55,15 @@ def test_ascii_keeps_the_layout_and_colour_adds_only_escape_codes(name: str) -> 
     assert [len(line) for line in ascii_only.splitlines()] == [len(line) for line in plain.splitlines()]
     assert "\x1b[" not in plain
     assert "\x1b[" in page(PAGES[name](), colour="truecolor")
+
+
+def test_several_defects_stand_in_a_line_each() -> None:
+    listed = Finding("ATC840", "known-bad-version", Severity.NOTE, "2: one; two", None, headline="2:\n- one\n- two")
+    report = dataclasses.replace(sample_machines.sound_report(), findings=(listed,))
+    assert "\n  2:\n  - one\n  - two\n" in page(report)
+    assert "\n2:\n\n- one\n- two\n" in interface.render(report, "markdown")
+    raised = dataclasses.replace(listed, headline="it broke\nwith a page\nof advice")
+    assert "it broke ...\n" in page(dataclasses.replace(report, findings=(raised,)))
 
 
 def second_line(report: Report) -> str:
@@ -157,3 +168,19 @@ def test_sdpa_kernels_that_are_off_are_named() -> None:
     flags = {f"torch.backends.cuda.{name}_sdp_enabled()": str(name != "cudnn") for name in ("flash", "math", "cudnn")}
     (fact,) = [f for f in installed.torch_facts(TorchState("2.13.0", flags=flags)) if f[0] == "SDPA kernels"]
     assert fact[1] == "flash, math on; cudnn off"
+
+
+def test_no_blank_line_stands_where_nothing_was_read() -> None:
+    idle = Convention("flex_attention", "", "window", 64, 64, Outcome.NOT_RUN, None, detail="compiles for 10 s")
+    report = dataclasses.replace(sample_machines.cpu_report(), conventions=(idle,), abilities=())
+    lines = page(report).splitlines()
+    assert lines[lines.index("What the numbers mean") + 1] == "  ○ NOT RUN  flex_attention: compiles for 10 s"
+
+
+def test_headings_of_short_numbers_are_whole() -> None:
+    """Where no word such as `refused` widens the column of keys, its heading does."""
+    call = "score_mod=where((q >= kv) & (q - kv < 8), score, -inf)"
+    rows = sample_machines.aligned("flex_attention", call, 7, Alignment.TOP_LEFT, 25)
+    report = dataclasses.replace(sample_machines.cpu_report(), conventions=rows, abilities=())
+    heading = next(line for line in page(report, width=80).splitlines() if "keys  " in line)
+    assert heading.split() == ["flex_attention", "keys", "back", "ahead", "32x64", "/", "64x32"]

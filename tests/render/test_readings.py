@@ -85,6 +85,22 @@ def test_queries_without_keys_are_a_remark_only_where_the_diagonal_does_not_say_
 
 
 @pytest.mark.parametrize(
+    "detail", ["32 rows that see no key sum to 1, not 0", "32 of 64 rows hold NaN or Inf"], ids=["weights", "NaN"]
+)
+def test_rows_that_should_be_empty_and_are_not_are_told_once_and_earn_no_mark(detail: str) -> None:
+    """Recorded: cuDNN under `causal_lower_right`, whose other rows are right."""
+    equal, short, long = aligned("any", "size=8", 8, Alignment.BOTTOM_RIGHT, 32)
+    filled = replace(long, empty_rows=0, detail=detail)
+    (row,) = readings.rows([equal, short, filled])
+    assert row.remarks == (f"64x32: {detail}",)
+    assert row.mark is None
+    (row,) = readings.rows([equal, short, replace(filled, agrees=False, expected="9 keys")])
+    assert row.mark is Verdict.MISMATCH
+    (row,) = readings.rows([equal, short, replace(filled, detail="")])
+    assert row.remarks == ("64x32: 0 of 64 queries see no key",)
+
+
+@pytest.mark.parametrize(
     ("left", "right", "alignment", "lengths", "count"),
     [
         (8, 0, Alignment.BOTTOM_RIGHT, (64, 32), 32),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from attncheck.semantics.convention import Outcome
-from attncheck.semantics.growth import fit, growth
+from attncheck.semantics.growth import fit, growth, least, series
 from attncheck.semantics.spec import CAUSAL, Window
 from attncheck.semantics.timing import BenchCase, BenchCell
 
@@ -40,6 +40,15 @@ def test_lengths_that_the_window_hardly_cuts_do_not_count() -> None:
     window = {"window": Window(1023, 0), "mask": "window 1024"}
     (found,) = growth(cell("flash", 1e-6 * n, n, **window) for n in (512, 1024, *LENGTHS[1:]))
     assert found.lengths == LENGTHS[1:]
+
+
+def test_a_series_says_which_of_its_lengths_do_not_count() -> None:
+    window = {"window": Window(1023, 0), "mask": "window 1024"}
+    given = [cell("flash", 1e-6 * n, n, **window) for n in (512, *LENGTHS)]
+    given[-1] = replace(given[-1], launch_bound=True)
+    (found,) = series([*given, replace(cell("wrong", 1.0, 512), excluded="nan-rows")])
+    assert least(found.case) == 2048
+    assert (sorted(found.times), found.near, found.bound) == ([2048, 4096], {512, 1024}, {8192})
 
 
 def test_constant_tokens_grow_as_single_sequences_do() -> None:

@@ -32,7 +32,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_seed_of_zero_and_other_empty_values_survive(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    plain = replace(PLAN, seed=7, settings=False, versions={})
+    plain = replace(PLAN, seed=7, settings=False, versions={}, asked=True)
     with Store(str(file), plain) as store:
         store.append(replace(ROWS[0], cells=(replace(ROWS[0].cells[0], open="cross: declared window: unknown"),)))
     plan, rows = load(str(file))
@@ -78,7 +78,8 @@ def test_a_damaged_line_in_the_middle_is_an_error_and_not_cut(tmp_path: Path) ->
         ({"seed": 1}, "seed 0"),
         ({"versions": {"transformers": "4.57.1"}}, "5.23.0"),
         ({"implementations": ("eager",)}, "eager,sdpa"),
-        ({"settings": False}, "settings"),
+        ({"settings": False}, "several settings of each type, and this one has the class defaults alone"),
+        ({"asked": True}, "not counted as used, and this one has scenarios counted as used"),
     ],
 )
 def test_results_of_another_plan_are_refused_with_what_differs(
