@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,17 @@ def cache_argument(forward_args: frozenset[str]) -> str:
     """What the model calls its cache; state-space models have a name of their own."""
     alone = "cache_params" in forward_args and "past_key_values" not in forward_args
     return "cache_params" if alone else "past_key_values"
+
+
+def hands_on_use_cache(forward: Callable[..., Any]) -> bool:
+    """True where a forward takes `use_cache` in its **kwargs alone: beside a cache they go on to the model inside.
+
+    Not told so, that one keeps a cache wherever its config says so, which is the default. Where no cache is named,
+    **kwargs go to the attention functions.
+    """
+    parameters = inspect.signature(inspect.unwrap(forward)).parameters
+    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return everything and "use_cache" not in parameters and cache_argument(frozenset(parameters)) in parameters
 
 
 def static_cache(model: Any, batch: int, device: str, dtype: torch.dtype) -> Any:

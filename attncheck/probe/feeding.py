@@ -97,9 +97,14 @@ class Feeder:
             inputs[mask] = self._mask(variant, layout)
         if variant.positions is not None:
             inputs[positions] = torch.tensor(variant.positions, device=self._device)
-        if "use_cache" in self._subject.forward_args:
-            inputs["use_cache"] = variant.cache is not CacheInput.OFF
+        wanted = variant.cache is not CacheInput.OFF
+        if "use_cache" in self._subject.forward_args or self._hands_on(wanted):
+            inputs["use_cache"] = wanted
         return inputs
+
+    def _hands_on(self, wanted: bool) -> bool:
+        """True where `use_cache` goes to a model inside; encoders that get it too refuse True (switch_transformers)."""
+        return self._subject.hands_on_use_cache and not (wanted and self._subject.stack is Stack.ENCODER_DECODER)
 
     def _step(self, inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
         """Those of `inputs` that run along the tokens, for the tokens start..stop (exclusive).

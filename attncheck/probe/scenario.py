@@ -78,15 +78,17 @@ class Layouts(TypedDict):
 class Subject:
     """The tiny model as far as a scenario must know it.
 
-    forward_args: argument names of its forward. config: the constructed config as a mapping, class defaults included,
-    of the text model for multimodal types. config_types: the declared types of its fields, as text. no_static_cache:
-    the attribute by which the class refuses static caches, empty when it does not. implementation: under which it is
-    about to run: some trainers feed one differently from another.
+    forward_args: argument names of its forward. hands_on_use_cache: it takes `use_cache` too, in its **kwargs. config:
+    the constructed config as a mapping, class defaults included, of the text model for multimodal types. config_types:
+    the declared types of its fields, as text. no_static_cache: the attribute by which the class refuses static caches,
+    empty when it does not. implementation: under which it is about to run: some trainers feed one differently from
+    another.
     """
 
     info: TinyInfo
     stack: Stack
     forward_args: frozenset[str] = frozenset()
+    hands_on_use_cache: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     config_types: Mapping[str, str] = field(default_factory=dict)
     no_static_cache: str = ""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Set
 from typing import Any
 
-from attncheck.probe.caches import STATIC_CACHE_FLAGS
+from attncheck.probe.caches import STATIC_CACHE_FLAGS, hands_on_use_cache
 from attncheck.probe.protocol import TinyInfo
 from attncheck.probe.scenario import Stack, Subject
 from attncheck.semantics.spec import Part
@@ -23,6 +23,7 @@ def subject_of(info: TinyInfo, model: Any, parts: Set[Part]) -> Subject:
         info=info,
         stack=stack_of(info, parts),
         forward_args=frozenset(inspect.signature(inspect.unwrap(type(model).forward)).parameters),
+        hands_on_use_cache=hands_on_use_cache(type(model).forward),
         config=dict(vars(config)),
         config_types=field_types(type(config)),
         no_static_cache=static_cache_refusal(type(model)),

@@ -3,7 +3,8 @@
     python -m tests.campaigns.planted [--dtype float32] [--types llama,mistral] [--json FILE]
 
 A fault counts as flagged when its scenario gains a mismatch that the healthy control does not have, and as rightly
-named when one of the new slugs is the fault's own. Every control alarm is listed, never hidden.
+named when one of the new slugs is the fault's own. Every control alarm is listed, never hidden. Exit 1 when a fault is
+missed or wrongly named, a type is lost on the way, or nothing was planted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,17 @@ def main() -> None:
     options = [text for dtype in dtypes for text in ("--dtype", dtype)]
     rows: list[Mapping[str, Any]] = []
     for entry in sweep([sys.executable, "-m", __spec__.name, *options], names, arguments.batch, arguments.limit):
-        rows += entry.get("rows", [{"type": entry["type"], "skipped": entry.get("lost", "")}])
+        rows += entry.get("rows", [{"type": entry["type"], "skipped": entry.get("lost", ""), "lost": True}])
     table(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows))
+    sys.exit(1 if missed(rows) else 0)
+
+
+def missed(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a fault was not flagged or not under its own name, a type was lost, or nothing was planted at all."""
+    planted = [row for row in rows if "fault" in row]
+    return not planted or any(not row["right"] for row in planted) or any(row.get("lost") for row in rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 Every release is installed into a folder beside the same torch and nothing else of the environment changes. A row is one
 case, release and implementation. Exit 1 unless every defect is found in every bad release, with the slug of the table,
-and gone in every fixed one. Cases that need another torch (gigabytes) run with --torch only.
+and gone in every fixed one; exit 2 on an id that no case has. Cases that need another torch (gigabytes) run with
+--torch only.
 """
 
 from __future__ import annotations
@@ -126,6 +127,10 @@ def main() -> None:
         done = [Row(**{**entry, "seen": tuple(entry["seen"])}) for entry in json.loads(arguments.stored.read_text())]
     else:
         wanted = {name for name in arguments.only.split(",") if name}
+        if strange := sorted(wanted - {case.id for case in cases()}):
+            parser.error(
+                f"--only {','.join(strange)}: no such case; there are {', '.join(case.id for case in cases())}"
+            )
         chosen = [
             case
             for case in cases()

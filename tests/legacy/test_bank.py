@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from packaging.version import Version
 
-from tests.legacy.bank import GOOD, NOT_RUN, Row, _row, rows, unfound
+from tests.legacy.bank import GOOD, NOT_RUN, Row, _row, main, rows, unfound
 from tests.legacy.environments import companions
 from tests.legacy.routes import Reading
 from tests.legacy.table import Case, cases
@@ -29,6 +31,14 @@ def test_the_subset_lies_within_the_cases_and_has_both_ends():
     assert all(set(case.ci) <= {*case.bad, *case.fixed} for case in cases())
     assert {bad for _, _, bad in SUBSET} == {True, False}
     assert len(SUBSET) <= 6, "every run of the tests pays for these"
+
+
+def test_an_id_that_no_case_has_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bank", "--only", "F01,F99"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "--only F99: no such case; there are F01, F02, " in capsys.readouterr().err
 
 
 def test_slugs_are_rules():

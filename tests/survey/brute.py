@@ -18,23 +18,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tests.survey.brute_models import SPREAD, built
+
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # flex_attention without minutes of compiling
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-#: Sizes for every config that has a key of this name at its text level. One layer, so that what a query reaches is the
-#: mask itself.
-SMALL: Mapping[str, Any] = {
-    "hidden_size": 32, "d_model": 32, "n_embd": 32, "dim": 32, "emb_dim": 32, "embedding_size": 32, "width": 32,
-    "num_hidden_layers": 1, "n_layer": 1, "n_layers": 1, "num_layers": 1, "encoder_layers": 1, "decoder_layers": 1,
-    "num_decoder_layers": 1, "num_attention_heads": 4, "n_head": 4, "n_heads": 4, "num_heads": 4,
-    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "d_kv": 8,
-    "intermediate_size": 48, "ffn_dim": 48, "d_ff": 48, "hidden_dim": 48, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-    "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24, "num_experts": 2, "num_local_experts": 2,
-    "num_experts_per_tok": 1, "vocab_size": 97, "max_position_embeddings": 256, "n_positions": 256, "rotary_dim": 4,
-    "word_embed_proj_dim": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-#: Dropout of any kind would make every output move.
-DROPOUTS = ("dropout", "pdrop", "layerdrop")
 LENGTH, PADS, FIRST, STATIC = 24, 5, 16, 32
 DOCUMENTS = (11, 13)
 LEAP = 9
@@ -43,87 +31,7 @@ MOVED = 1e-6
 ONE_SEQUENCE = ("plain", "output-attentions", "gradients", "decode", "chunked-prefill", "static-cache", "bidirectional")
 #: From a token to those that it is replaced by.
 STEPS = (17, 41)
-#: Standard deviation of a weight times the root of its inputs: the library's own initialisation hides differences.
-SPREAD = 1.5
-
 Keep = Callable[[int, int], bool]
-
-
-def config_of(model_type: str, changes: Mapping[str, Any]) -> Any:
-    """A small config of the type. changes: dotted keys, set last."""
-    from transformers import CONFIG_MAPPING
-
-    cls = CONFIG_MAPPING[model_type]
-    standard = cls()
-    arguments = _shrunk(standard)
-    for key in (key for key in vars(standard) if key.endswith("_config") or key in ("encoder", "decoder")):
-        inner = getattr(standard, key)
-        if hasattr(inner, "to_dict"):
-            arguments[key] = {**inner.to_dict(), **_shrunk(inner)}
-    for key, value in changes.items():
-        *path, name = key.split(".")
-        level = arguments
-        for part in path:
-            level = level.setdefault(part, {})
-        level[name] = value
-    return cls(**arguments)
-
-
-def _shrunk(config: Any) -> dict[str, Any]:
-    present = {key: getattr(config, key, None) for key in SMALL}
-    fields = getattr(type(config), "__dataclass_fields__", SMALL)
-    found = {key: SMALL[key] for key, value in present.items() if value is not None and key in fields}
-    if not isinstance(getattr(config, "num_attention_heads", 4), int):
-        found.pop("num_attention_heads", None)
-    for key, value in vars(config).items():
-        if isinstance(value, float) and any(word in key for word in DROPOUTS):
-            found[key] = 0.0
-    for key in ("layer_types", "mlp_layer_types", "layers_block_type"):
-        if isinstance(getattr(config, key, None), list):
-            found[key] = list(getattr(config, key))[:1]
-    return found
-
-
-def model_of(config: Any, implementation: str, class_name: str = "", strength: float = SPREAD) -> Any:
-    """The model with strong seeded weights: the same for every implementation."""
-    import torch
-    import transformers
-    from transformers.models.auto import modeling_auto as auto
-
-    torch.manual_seed(0)
-    if class_name:
-        cls = _class(class_name, config)
-        model = cls._from_config(config, attn_implementation=implementation)
-    else:
-        for names, maker in (
-            (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForSeq2SeqLM),
-            (auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM),
-            (auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, transformers.AutoModelForMaskedLM),
-            (auto.MODEL_MAPPING_NAMES, transformers.AutoModel),
-        ):
-            if config.model_type in names:
-                model = maker.from_config(config, attn_implementation=implementation)
-                break
-        else:
-            raise SystemExit(f"{config.model_type}: name its class with --class")
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() >= 2 and "norm" not in name.lower():
-                spread = 1.0 if "embed" in name else strength / parameter.shape[-1] ** 0.5
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
-    return model.eval()
-
-
-def _class(name: str, config: Any) -> Any:
-    import importlib
-
-    import transformers
-
-    if hasattr(transformers, name):
-        return getattr(transformers, name)
-    module = type(config).__module__.replace("configuration_", "modeling_")
-    return getattr(importlib.import_module(module), name)
 
 
 class Case:
@@ -208,9 +116,10 @@ def outputs(model: Any, tokens: Any, case: Case, stack: str) -> Any:
     steps = inputs.pop("steps", [(0, tokens.shape[1])])
     static = inputs.pop("static", False)
     takes = inspect.signature(model.forward).parameters
-    if "use_cache" in takes:
+    seq2seq = bool(getattr(model.config, "is_encoder_decoder", False)) and "decoder_input_ids" in takes
+    handed_on = "past_key_values" in takes and any(each.kind is each.VAR_KEYWORD for each in takes.values())
+    if "use_cache" in takes or (handed_on and not seq2seq):  # else config.use_cache decides
         inputs.setdefault("use_cache", len(steps) > 1)
-    seq2seq = bool(getattr(model.config, "is_encoder_decoder", False))
     found, cache = [], None
     if static:
         from transformers import StaticCache
@@ -233,9 +142,13 @@ def outputs(model: Any, tokens: Any, case: Case, stack: str) -> Any:
                 moved = {f"decoder_{name}": now.pop(name) for name in ("attention_mask",) if name in now}
                 now |= {"input_ids": source[:, :10], "decoder_input_ids": ids, **moved}
         else:
-            now["input_ids"] = ids
+            now["input_ids"] = _as_taken(model.config, ids)
+        if "bbox" in takes:  # a place on the page, the same for every token
+            now["bbox"] = torch.zeros(*ids.shape, 4, dtype=torch.long)
         if "last_hidden_state" in takes:  # a decoder that also reads the states of the model above it
             now["last_hidden_state"] = torch.zeros(*ids.shape, model.config.input_size)
+        if not seq2seq and hasattr(model.config, "cross_hidden_size"):  # a decoder alone whose encoder is not optional
+            now["encoder_hidden_states"] = torch.zeros(ids.shape[0], 1, model.config.cross_hidden_size)
         with torch.no_grad():
             result = model(**now)
         if seq2seq and stack == "encoder":
@@ -245,6 +158,15 @@ def outputs(model: Any, tokens: Any, case: Case, stack: str) -> Any:
             found.append(result.last_hidden_state if value is None else value)
         cache = getattr(result, "past_key_values", cache) if len(steps) > 1 else None
     return torch.cat(found, 1).float()
+
+
+def _as_taken(config: Any, ids: Any) -> Any:
+    """Token ids as the model takes them: audio decoders read one token of each codebook at a time."""
+    codebooks = {"dia_decoder": ("num_channels", 0), "kyutai_speech_to_text": ("num_codebooks", 1)}
+    if config.model_type not in codebooks:
+        return ids
+    key, more = codebooks[config.model_type]
+    return ids[..., None].expand(*ids.shape, getattr(config, key) + more)
 
 
 def reached(model: Any, case: Case, stack: str) -> dict[int, list[list[bool]]]:
@@ -320,6 +242,29 @@ def _two_documents(case: Case) -> bool:
     return "position_ids" in case.inputs or (mask is not None and mask.dim() == 4)
 
 
+def model_of(
+    model_type: str,
+    changes: Mapping[str, Any],
+    implementation: str,
+    class_name: str = "",
+    strength: float = SPREAD,
+    stack: str = "decoder",
+) -> Any:
+    """A small model of the type in the first class that reads plain tokens. changes: config keys, dotted.
+
+    Raises what the library raises where none can be made.
+    """
+    import torch
+
+    tokens = torch.randint(3, 90, (1, LENGTH), generator=torch.Generator().manual_seed(2))
+
+    def runs(model: Any) -> None:
+        if outputs(model, tokens, Case(1, {}), stack).dim() != 3:
+            raise ValueError("no output runs along the tokens")
+
+    return built(model_type, changes, implementation, runs, class_name=class_name, strength=strength)
+
+
 #: Variants of each scenario, where there are several.
 VARIANTS: Mapping[str, Sequence[str]] = {
     "left-pad": ("mask",), "right-pad": ("mask",), "position-jump": ("no-mask",),
@@ -345,7 +290,7 @@ def unread(model_type: str, implementation: str, key: str, value: Any, changes: 
     tokens = torch.randint(3, 90, (1, LENGTH), generator=torch.Generator().manual_seed(2))
     case = Case(1, {})
     clean, other = (
-        outputs(model_of(config_of(model_type, {**changes, **extra}), implementation, name), tokens, case, "decoder")
+        outputs(model_of(model_type, {**changes, **extra}, implementation, name), tokens, case, "decoder")
         for extra in ({}, {key: value})
     )
     return float((clean - other).abs().max() / clean.abs().max())
@@ -356,8 +301,8 @@ def apart(model_type: str, one: str, other: str, changes: Mapping[str, Any], nam
     import torch
 
     tokens = torch.randint(3, 90, (1, LENGTH), generator=torch.Generator().manual_seed(2))
-    config = config_of(model_type, changes)
-    found = [outputs(model_of(config, each, name), tokens, Case(1, {}), "decoder") for each in (one, other)]
+    case = Case(1, {})
+    found = [outputs(model_of(model_type, changes, each, name), tokens, case, "decoder") for each in (one, other)]
     return float((found[0] - found[1]).abs().max() / found[0].abs().max())
 
 
@@ -406,11 +351,13 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"{name}: {arguments.unread} moves outputs by {moved:.1e}{'' if moved else ': 1 unread'}")
         sys.exit(0 if moved else 1)
     try:
-        config = config_of(arguments.model_type, sets)
-        model = model_of(config, arguments.impl, arguments.class_name, arguments.spread)
+        model = model_of(
+            arguments.model_type, sets, arguments.impl, arguments.class_name, arguments.spread, arguments.stack
+        )
     except Exception as error:
         print(f"{name}: cannot be built: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         sys.exit(2)
+    name = f"{arguments.model_type} ({type(model).__name__}) x {arguments.impl}"
     failed = False
     for scenario in arguments.scenario or ["plain"]:
         for variant in arguments.variant or VARIANTS.get(scenario, ("no-mask", "ones-mask")):

@@ -77,11 +77,16 @@ def pairs() -> list[tuple[str, str, str, tuple[str, ...]]]:
     ]
 
 
+def genuine() -> list[dict[str, Any]]:
+    """The entries of the ledger that brute force must confirm."""
+    data = tomllib.loads((HERE / "ledger.toml").read_text())
+    return [entry for entry in data["entry"] if entry["verdict"] == "genuine"]
+
+
 def ledger(every: bool, wanted: str = "") -> Iterator[Probe]:
     """The confirmations of the genuine entries."""
-    data = tomllib.loads((HERE / "ledger.toml").read_text())
-    for entry in data["entry"]:
-        if entry["verdict"] != "genuine" or (wanted and entry["name"] != wanted):
+    for entry in genuine():
+        if wanted and entry["name"] != wanted:
             continue
         for probe in entry["confirm"]:
             names = probe.get("types", entry["types"]) if every else [probe.get("type", entry["types"][0])]
@@ -149,6 +154,9 @@ def main() -> None:
     parser.add_argument("--types", default="")
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
+    names = [entry["name"] for entry in genuine()]
+    if arguments.entry and arguments.entry not in names:
+        parser.error(f"--entry {arguments.entry}: no genuine entry of that name; there are {', '.join(names)}")
     probes = [
         *(known_good() if arguments.known_good else ()),
         *(ledger(arguments.all, arguments.entry) if arguments.ledger else ()),

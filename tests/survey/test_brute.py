@@ -13,7 +13,7 @@ from tests.survey import brute, confirm
 def counts(
     model_type: str, scenario: str, variant: str = "no-mask", expect: str = "causal", **changes: object
 ) -> dict[str, int]:
-    model = brute.model_of(brute.config_of(model_type, changes), "eager")
+    model = brute.model_of(model_type, changes, "eager")
     return brute.examine(model, scenario, variant, expect)[0]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from attncheck.declared import oracle
+from attncheck.probe.caches import hands_on_use_cache
 from attncheck.probe.inside import modules, unwrap
 from attncheck.probe.protocol import TinyInfo
 from attncheck.probe.reading.place import Places
@@ -55,6 +56,7 @@ def facts(model: Any, declared: Any = None) -> LiveFacts:
         info=info,
         stack=stack_of(info, parts),
         forward_args=frozenset(_forward_arguments(base)),
+        hands_on_use_cache=hands_on_use_cache(type(base).forward),
         config=dict(vars(text)),
         config_types=field_types(type(text)),
         no_static_cache=static_cache_refusal(type(base)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from attncheck.probe.caches import hands_on_use_cache
 from attncheck.probe.protocol import NotBuilt, TinyInfo
 from attncheck.probe.reading import seam
 from attncheck.probe.tiny import library, switch, target
@@ -275,7 +276,7 @@ def _smoke(model: Any, info: TinyInfo) -> None:
 
     tokens = torch.arange(64, 72)[None]
     inputs: dict[str, Any] = {"input_ids": tokens}
-    if "use_cache" in library.forward_arguments(type(model)):
+    if "use_cache" in library.forward_arguments(type(model)) or hands_on_use_cache(type(model).forward):
         inputs["use_cache"] = False  # a broken cache is for the scenarios that use one to tell, not a missing model
     if info.kind == "seq2seq":
         inputs["decoder_input_ids"] = tokens[:, :6]
