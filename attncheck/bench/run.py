@@ -23,7 +23,7 @@ LAYERS_NEED = ("transformers.modeling_utils", "transformers.models.auto.modeling
 
 
 def bench(options: BenchOptions, progress: Progress = lambda _: None, partial: Partial = lambda _: None) -> Report:
-    """Time what was asked for. partial: called with a whole, incomplete report after each cell.
+    """Time what was asked for. partial: called after each cell with what makes a whole, incomplete report.
 
     Raises UsageError and TargetError before anything is timed. Interrupted later, it returns what is there, as
     incomplete.

@@ -28,7 +28,8 @@ from attncheck.semantics.observation import Crashed, NotRun, Rejected
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, DeviceRates
 
 Progress = Callable[[str], None]
-Partial = Callable[[Report], None]
+#: Called with what makes a report of all cells so far.
+Partial = Callable[[Callable[[], Report]], None]
 
 
 @dataclass(slots=True)
@@ -59,9 +60,9 @@ class Session:
     wrong: dict[tuple[str, Attention, bool], str] = field(default_factory=dict)
 
     def add(self, cell: BenchCell) -> None:
-        """Keep a finished cell and hand out the report so far."""
+        """Keep a finished cell and offer the report so far."""
         self.cells.append(figures.with_shares(cell, self.rates))
-        self.partial(self._report(complete=False, last=False))  # what needs whole series waits for the end
+        self.partial(self._so_far)
 
     def note(self, finding: Finding) -> None:
         """Keep a finding, once."""
@@ -108,6 +109,9 @@ class Session:
     def report(self, *, complete: bool) -> Report:
         """All that is known by now."""
         return self._report(complete=complete, last=True)
+
+    def _so_far(self) -> Report:
+        return self._report(complete=False, last=False)  # what needs whole series waits for the end
 
     def _report(self, *, complete: bool, last: bool) -> Report:
         declared = self.plan.declared

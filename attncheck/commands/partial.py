@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -59,19 +59,20 @@ def earlier(path: str) -> Earlier:
 
 
 class Partial:
-    """Called with a whole report after each cell. output: rewritten each time, None: nothing is written before the end.
+    """Called after each cell with what makes a whole report. output: rewritten now and then, None: nothing is written
+    before the end.
 
     before: the stored run to compare with.
     """
 
     def __init__(self, format_name: str, output: str | None, fail_on: FailOn, before: Earlier | None) -> None:
         self._format, self._output, self._fail_on, self._before = format_name, output, fail_on, before
-        self._last: Report | None = None
+        self._made: Callable[[], Report] | None = None
         self._next = 0.0
 
-    def __call__(self, report: Report) -> None:
-        """Keep it; write it where a file was asked for."""
-        self._last = report
+    def __call__(self, made: Callable[[], Report]) -> None:
+        """Keep it; write the report where a file was asked for."""
+        self._made = made
         if self._output is None or not _rewritable(self._output) or time.monotonic() < self._next:
             return
         begun = time.monotonic()
@@ -80,13 +81,13 @@ class Partial:
 
     def done(self, report: Report) -> None:
         """Keep the report of a run that came to its end (or says itself that it did not)."""
-        self._last = report
+        self._made = lambda: report
 
     def report(self) -> Report:
         """The newest, against the stored run where there is one."""
-        if self._last is None:
+        if self._made is None:
             raise NoVerdictError("the bench ended without a report", "please report it")
-        return self._compared(self._last)
+        return self._compared(self._made())
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -99,14 +100,20 @@ class Partial:
         try:
             yield
         except KeyboardInterrupt:
-            if self._last is None or self._last.bench is None or not self._last.bench.cells:
+            if not self._cut_short():
                 raise
-            self._last = _cut_short(self._last)
         except BaseException:
-            if self._last is not None and self._last.bench is not None and self._last.bench.cells:
-                self._last = _cut_short(self._last)
+            if self._cut_short():
                 self._write()
             raise
+
+    def _cut_short(self) -> bool:
+        """Keep what there is as incomplete. False without any cell."""
+        report = None if self._made is None else self._made()
+        if report is None or report.bench is None or not report.bench.cells:
+            return False
+        self.done(dataclasses.replace(report, bench=dataclasses.replace(report.bench, complete=False)))
+        return True
 
     def _write(self) -> None:
         from attncheck.render import interface
@@ -145,8 +152,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _rewritable(path: str) -> bool:
     """False for what takes every report one after another, such as a pipe or /dev/stdout."""
     return not os.path.lexists(path) or (os.path.isfile(path) and not os.path.islink(path))
-
-
-def _cut_short(report: Report) -> Report:
-    assert report.bench is not None
-    return dataclasses.replace(report, bench=dataclasses.replace(report.bench, complete=False))

@@ -51,8 +51,8 @@ def shared(workers: Jobs) -> Iterator[None]:
         yield
 
 
-def bench(*names: str, partial: Callable[[Report], None] = lambda _: None, **changes: Any) -> Report:
-    return run.bench(replace(OPTIONS, impl=names, **changes), partial=partial)
+def bench(*names: str, after_each: Callable[[Report], None] = lambda _: None, **changes: Any) -> Report:
+    return run.bench(replace(OPTIONS, impl=names, **changes), partial=lambda made: after_each(made()))
 
 
 def of(report: Report, name: str) -> list[BenchCell]:
@@ -71,7 +71,7 @@ def by_length(report: Report, name: str) -> dict[int, set[Outcome]]:
 def report(shared: None) -> tuple[Report, Sequence[Report]]:
     seen: list[Report] = []
     names = ("made-right", "eager", "made-runs-out", "made-slips", "made-refuses-long", "made-absent", "made-for-gpus")
-    return bench(*names, "made-unloadable", partial=seen.append), seen
+    return bench(*names, "made-unloadable", after_each=seen.append), seen
 
 
 def test_every_case_has_a_cell(report: tuple[Report, Sequence[Report]]) -> None:
@@ -178,7 +178,7 @@ def test_interrupted_it_keeps_what_it_has() -> None:
         if so_far.bench is not None and len(so_far.bench.cells) == 3:
             raise KeyboardInterrupt
 
-    found = bench("made-right", partial=stop)
+    found = bench("made-right", after_each=stop)
     assert found.bench is not None
     assert not found.bench.complete
     assert len(found.bench.cells) == 3

@@ -56,7 +56,7 @@ def running(monkeypatch: pytest.MonkeyPatch, then: BaseException | Report, cells
 
     def answer(options: BenchOptions, progress: Any, partial: Any) -> Report:
         for number in range(cells):
-            partial(shown_so_far(number + 1))
+            partial(lambda cells=number + 1: shown_so_far(cells))
         if isinstance(then, BaseException):
             raise then
         return then
@@ -237,7 +237,7 @@ def test_the_file_is_rewritten_as_results_come(monkeypatch: pytest.MonkeyPatch, 
 
     def answer(options: BenchOptions, progress: Any, partial: Any) -> Report:
         for number in range(3):
-            partial(shown_so_far(number + 1))
+            partial(lambda cells=number + 1: shown_so_far(cells))
             bench = json.loads(file.read_text(encoding="utf-8"))["bench"]
             seen.append((len(bench["cells"]), bench["complete"]))
         return sample_benches.standard_report()
@@ -256,7 +256,7 @@ def test_what_is_no_plain_file_gets_the_last_report_only(monkeypatch: pytest.Mon
     seen: list[bool] = []
 
     def answer(options: BenchOptions, progress: Any, partial: Any) -> Report:
-        partial(shown_so_far(1))
+        partial(lambda: shown_so_far(1))
         seen.append(file.exists())
         return sample_benches.standard_report()
 
@@ -279,7 +279,7 @@ def test_writing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(partial, "emit", write)
     keeper = partial.Partial("json", str(tmp_path / "x"), cli_fail_on(), None)
     for _ in range(500):
-        keeper(shown_so_far(1))
+        keeper(lambda: shown_so_far(1))
         clock[0] += 0.1
     assert written[0] == 0.0
     assert 4 <= len(written) <= 6  # 0.1 s of 10 s each
@@ -383,8 +383,8 @@ from attncheck.bench import run
 from tests.commands.test_bench_command import shown_so_far
 
 def bench(options, progress, partial):
-    partial(shown_so_far(1))
-    partial(shown_so_far(5))
+    partial(lambda: shown_so_far(1))
+    partial(lambda: shown_so_far(5))
     print("measuring", file=sys.stderr, flush=True)
     time.sleep(60)
 

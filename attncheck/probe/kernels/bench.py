@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attncheck.probe import timing
 from attncheck.probe.baselines import SDPA
-from attncheck.probe.kernels.bench_calls import call, held, inputs, release
+from attncheck.probe.kernels.bench_calls import call, held, inputs, release, settle
 from attncheck.probe.kernels.bench_check import with_repeats
 from attncheck.probe.kernels.interface import KernelJob
 from attncheck.probe.kernels.subject import Inexpressible, NoBackward, Refused, Subject, refusals, subject
@@ -32,6 +32,7 @@ def run(step: str, arguments: Mapping[str, Any]) -> tuple[BenchCell, float]:
     """
     case: BenchCase = arguments["cases"][step]
     tested = subject(case.subject, {**arguments, "dtype": case.dtype})
+    settle(case.subject)
     started = time.perf_counter()
     told = ""
     try:

@@ -93,14 +93,16 @@ def held(device: str) -> int | None:
     """
     if device != "cuda":
         return None
-    _settled()
     gc.collect()
     return int(torch.cuda.memory_allocated())
 
 
-@functools.cache
-def _settled() -> None:
-    """What the imports made stays: later collections need not walk through it."""
+@functools.lru_cache(maxsize=1)
+def settle(subject: str) -> None:
+    """Take all that the process holds now out of later collections, once a subject: with the libraries of a few kernels
+    imported, each would walk through it for 40 ms. To be called before a case has made anything that must be freed.
+    """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 

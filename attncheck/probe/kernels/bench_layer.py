@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attncheck.probe import timing
 from attncheck.probe.kernels.bench import cell_of, sdpa_kernel
-from attncheck.probe.kernels.bench_calls import held, release
+from attncheck.probe.kernels.bench_calls import held, release, settle
 from attncheck.probe.kernels.interface import KernelJob
 from attncheck.probe.refusal import memory_words, out_of_memory, outcome_of
 from attncheck.probe.tiny import library, target
@@ -93,6 +93,7 @@ def _model(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
     key = (repr(config), layer, case.subject, case.dtype, device)
     if key not in _built:
         _built.clear()
+        settle(case.subject)
         found = target.find(config, bool(arguments.get("trust_remote_code", False)))
         raw, width = one_layer(found, layer)
         _built[key] = construct(found, raw, case.subject, case.dtype, device), width
