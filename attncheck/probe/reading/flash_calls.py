@@ -17,7 +17,8 @@ from torch import Tensor
 NAME = "_flash_attention_forward"
 _OURS = ("query_states", "key_states", "value_states", "attention_mask", "self")
 #: What the arguments are called by transformers' attention functions, where that is another name.
-_SPELLED = {"softmax_scale": "scaling"}
+SCALE = "softmax_scale"
+_SPELLED = {SCALE: "scaling"}
 
 
 @dataclass(slots=True)
@@ -38,10 +39,17 @@ class Call:
     bound: inspect.BoundArguments
 
     def repeated(self, factor: float) -> Callable[..., Any]:
-        """The call with other operands, batch x heads x tokens x width; the query is multiplied by `factor`."""
+        """The call with other operands, batch x heads x tokens x width; the query is multiplied by `factor`.
 
-        def function(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **_: Any) -> Any:
+        scaling: the factor on q.k where the call names none, for operands of another width.
+        """
+
+        def function(
+            module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, scaling: Any = None, **_: Any
+        ) -> Any:
             given = dict(self.bound.arguments)
+            if scaling is not None and given.get(SCALE) is None:
+                given[SCALE] = scaling
             extra = given.pop("kwargs", {})
             given |= {
                 "query_states": (query * factor).transpose(1, 2),

@@ -150,6 +150,7 @@ class _Session:
             seed=self.seed,
             made=self.made,
             any_width=call.wide,
+            tiled=seam.is_flash(call.name),
         )
         self._read(call.name, replay, call.output)
 
