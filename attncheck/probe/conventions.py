@@ -16,7 +16,7 @@ from attncheck.probe.jobs import Jobs, processes
 from attncheck.probe.protocol import Job, StepDone
 from attncheck.semantics import describe
 from attncheck.semantics.convention import Ability, Convention, Outcome
-from attncheck.semantics.observation import Crashed, NotRun, Rejected
+from attncheck.semantics.observation import Crashed, NotRun, Reason, Rejected
 
 Progress = Callable[[str], None]
 Group = TypeVar("Group")
@@ -201,7 +201,16 @@ def _abilities(place: _Place) -> tuple[Ability, ...]:
     if not place.features:
         return ()
     found = place.run("abilities", ability_rows.steps(place.api.name, few=place.few, features=place.features))
-    return ability_rows.merged([(done.step, ability_rows.ability(done.step, done.outcome)) for done in found])
+    return ability_rows.merged([(done.step, ability_rows.ability(done.step, _told(place.api, done))) for done in found])
+
+
+def _told(api: Api, done: StepDone) -> object:
+    """The outcome of a step; an exception in a dtype that the API does not document is its way to refuse that."""
+    _, feature, *variant = done.step.split("|")
+    broken = done.outcome
+    if feature != "dtype" or variant[0] in api.dtypes or not isinstance(broken, Crashed) or broken.kind != "exception":
+        return broken
+    return Rejected((Reason(f"{broken.reason}; it documents {', '.join(api.dtypes)}"),))
 
 
 def _convention(api: Api, spelling: Spelling, q_len: int, kv_len: int, outcome: object) -> Convention:

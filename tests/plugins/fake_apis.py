@@ -134,6 +134,14 @@ def slips(*_: Any, **__: Any) -> Any:
     return {}["missing"]
 
 
+def knows_two_dtypes(query: Any, key: Any, value: Any, **arguments: Any) -> Any:
+    """A library that looks its kernels up by dtype, without a word for those it has none for."""
+    import torch
+
+    {torch.float32: "a kernel", torch.bfloat16: "another"}[query.dtype]
+    return attend(query, key, value, **arguments)
+
+
 def dies(query: Any, key: Any, value: Any, **arguments: Any) -> Any:
     """A library that crashes in native code where values are wider than 64, and in the window call."""
     if query.shape[-1] == 80 or arguments.get("window") == (8, 0):
@@ -266,6 +274,7 @@ BACKEND = Backend(
         _api("fake-gradient", wrong_gradient),
         _api("fake-refusing", refuses),
         _api("fake-slipping", slips),
+        _api("fake-two-dtypes", knows_two_dtypes),
         _api("fake-dying", dies),
         _api("fake-unloadable", load=no_file),
         _api("fake-rejected"),

@@ -90,6 +90,16 @@ def test_a_refusal_is_no_crash(jobs: Jobs) -> None:
     assert {ability.outcome for ability in abilities.values()} == {Outcome.REFUSED}
 
 
+def test_an_exception_in_a_dtype_that_is_not_documented_is_a_refusal(jobs: Jobs) -> None:
+    _, abilities = read(jobs, "fake-two-dtypes")
+    assert (abilities["dtype"].value, abilities["dtype"].agrees) == ("float32, bfloat16", True)
+    assert "float16 refused: KeyError: torch.float16" in abilities["dtype"].detail
+    assert "it documents float32, bfloat16" in abilities["dtype"].detail
+    assert "crashed" not in abilities["dtype"].detail
+    _, abilities = read(jobs, "fake-slipping")
+    assert "float32, bfloat16 crashed: KeyError" in abilities["dtype"].detail
+
+
 def test_a_library_without_operators_is_one_row(jobs: Jobs) -> None:
     rows, abilities = read(jobs, "fake-no-operators")
     (row,) = rows
