@@ -17,6 +17,8 @@ from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Recommended, 
 _PREFERENCE = ("flash_attention_4", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager")
 #: Verdicts that say something about a scenario.
 _JUDGED = (Verdict.OK, Verdict.MISMATCH, Verdict.NOT_APPLICABLE)
+#: What a wrong backward is called.
+_BACKWARD = "gradient-mismatch"
 #: Variants of packing that pass an all-ones mask beside the position_ids.
 _WITH_MASK = {"ones-mask"}
 #: Scenarios of training besides those that were asked for; generation needs every core scenario.
@@ -27,7 +29,7 @@ _TRAINING = ("plain", "left-pad", "right-pad", "gradients")
 class Rank:
     """How an implementation does for the user's purpose. right: no error, and all of every needed scenario was seen right.
 
-    wrong: some error.
+    wrong: some error. backward_wrong: at the model's true sizes, where that is no error because nobody trains.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Rank:
     basis: Basis
     default: bool
     wrong: bool = False
+    backward_wrong: bool = False
 
 
 def ranked(
@@ -64,7 +67,8 @@ def ranked(
         missing = tuple(name for name in needed if name not in seen)
         partly = any(_silent(cell) and cell.implementation == entry.name and cell.scenario in needed for cell in matrix)
         right = not (wrong or missing or partly)
-        ranks.append(Rank(entry.name, right, missing, entry.basis, entry.default, wrong))
+        backward = any(f.implementation == entry.name and f.slug == _BACKWARD and not f.scenario for f in findings)
+        ranks.append(Rank(entry.name, right, missing, entry.basis, entry.default, wrong, backward))
     calls = timed.deciding(inputs, [rank.name for rank in ranks if not rank.wrong])
     # Beforehand: a list is empty while it is sorted.
     equals = {rank: [calls.get(other.name) for other in ranks if _equally(other, rank)] for rank in ranks}
@@ -75,6 +79,7 @@ def ranked(
             len(rank.missing),
             bool(calls) and not rank.right,
             timed.place(calls.get(rank.name), equals[rank]),
+            rank.backward_wrong,
             not rank.default,
             _PREFERENCE.index(rank.name) if rank.name in _PREFERENCE else len(_PREFERENCE),
         )
@@ -147,6 +152,8 @@ def recommended(
         words.append("what the framework picks by itself")
     if traps := _scenarios_with(Severity.WARNING, best.name, findings):
         words.append(f"mind {', '.join(traps)} if you use that")
+    if best.backward_wrong and not wrong[best.name]:
+        words.append("not for training: its gradients are wrong at the model's true sizes")
     return Recommended(best.name, "; ".join(words), inputs.settings(best.name))
 
 

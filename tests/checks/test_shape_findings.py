@@ -180,6 +180,23 @@ def test_wrong_results_have_the_slugs_of_the_probes(changes: dict[str, Any], slu
     assert one(replace(RIGHT, **changes), use="train").severity is Severity.ERROR
 
 
+def test_gradients_that_are_wrong_at_true_sizes_decide_between_equals_and_are_told() -> None:
+    """No error for who generates: the framework's own choice would be recommended without a word."""
+    wrong = replace(RIGHT, kernel=Errors(0.003, 1.8, 0.009, 0.005))
+    best = conclusion(wrong, SDPA, default=FLASH).recommended
+    assert best is not None
+    assert (best.implementation, "not for training" in best.why) == ("sdpa", False)
+    best = conclusion(wrong, replace(SDPA, kernel=wrong.kernel), default=FLASH).recommended
+    assert best is not None
+    assert (
+        best.implementation,
+        best.why.endswith("not for training: its gradients are wrong at the model's true sizes"),
+    ) == (FLASH, True)
+    best = conclusion(RIGHT, SDPA, default=FLASH).recommended
+    assert best is not None
+    assert (best.implementation, "not for training" in best.why) == (FLASH, False)
+
+
 def test_a_wrong_kernel_that_torch_does_not_pick_is_a_warning() -> None:
     assert one(replace(FUSED[0], wrong=WRONG)).severity is Severity.WARNING
     assert one(replace(FUSED[0], wrong=WRONG, picked=True)).severity is Severity.ERROR
@@ -306,7 +323,9 @@ def test_layers_whose_mask_nobody_knows_are_not_shown_as_right() -> None:
     (first, unknown), (second, known) = shape_pages.blocks(report)
     assert "window unknown" in first
     assert "every key" in second
-    took = [reading for reading in unknown if reading.outcome is Outcome.READ]
-    assert {shape_pages.verdict(reading)[1] for reading in took} == {"unknown"}
-    assert all("the declared window is unknown" in shape_pages.details(reading) for reading in took)
+    assert {reading.outcome for reading in unknown} == {Outcome.NOT_RUN}
+    assert all("the declared window is unknown" in shape_pages.details(reading) for reading in unknown)
+    taken = replace(RIGHT, shape=replace(SIZES, unknown=("window",)))  # as reports of before have it
+    assert shape_pages.verdict(taken)[1] == "unknown"
+    assert "the declared window is unknown" in shape_pages.details(taken)
     assert "ok" in {shape_pages.verdict(reading)[1] for reading in known}
