@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.registry import code_of
@@ -18,7 +18,7 @@ SLOW_PATH = Rule(
     "ATC910",
     "slow-path",
     "A right implementation costs more than it need",
-    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call. What is as fast as that within the noise between runs and can be set in transformers is named in its place. A path that is slow in a layer of the model is told of there, and not again for its kernel alone.",
+    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call. What is as fast as that within the noise between runs and can be set in transformers is named in its place; of several such, the fastest at the longest length. A path that is slow in a layer of the model is told of there, and not again for its kernel alone.",
     "The result is right, so nothing fails: time and memory are lost at every step. A mask pushes SDPA off its flash kernel, and a window through a mask saves nothing: every hidden cell is computed and thrown away, so time grows with the square of the length instead of the length.",
     "Both are timed with CUDA events at the model's own sizes, the L2 emptied before each repetition. It counts when the slow one's 20th percentile is 1.5 times the fast one's 80th or more: the same kernel differs by up to 1.25 times from host to host (tritonbench#141), and 1.5 lies above that. Calls shorter than 0.2 ms are left out, because launching them takes as long; so are kernels that a check against float64 found wrong. Over three lengths or more the exponent of growth is fitted: a windowed call near 2 instead of 1 computes what it hides. `attncheck compare MODEL --bench FILE` tells it of the implementation that is used, beside those that have no error there.",
     "Take the implementation that the evidence names, or let the kernel have the window itself (flash-attention, or flex_attention with torch.compile).",
@@ -81,13 +81,14 @@ def slow_paths(bench: Bench, typed: str, settings: Settings, switched_off: Seque
     for cell in filter(right, bench.cells):
         if not any(_belongs(cell, family) for family in switched_off):
             alternatives.setdefault(alike(cell.case), []).append(cell)
+    lengths = _by_length(bench)
     found: dict[tuple[object, ...], list[_Slow]] = {}
     for cell in filter(right, bench.cells):
         others = [other for other in alternatives.get(alike(cell.case), ()) if other is not cell]
         if not others or not slow_path(cell):
             continue
         first = min(others, key=_time)
-        if (slow := _Slow(cell, _advised(others, first, settings), first)).certain:
+        if (slow := _Slow(cell, _advised(others, first, settings, lengths), first)).certain:
             found.setdefault((cell.case.level, *slow.path), []).append(slow)
     of_layers = {slow.path for (level, *_), (slow, *_) in found.items() if level == "layer"}
     told = [same for (level, *_), same in found.items() if level == "layer" or same[0].path not in of_layers]
@@ -96,10 +97,31 @@ def slow_paths(bench: Bench, typed: str, settings: Settings, switched_off: Seque
         yield _finding(same, bench, typed, settings)
 
 
-def _advised(others: Sequence[BenchCell], first: BenchCell, settings: Settings) -> BenchCell:
-    """Of those that are as fast as the first within noise, the fastest that a setting reaches; else the first."""
-    equal = [other for other in others if _time(other) <= _time(first) * (1 + BETWEEN_RUNS)]
-    return min((other for other in equal if settings(other.case.subject).settings), key=_time, default=first)
+def _advised(
+    others: Sequence[BenchCell], first: BenchCell, settings: Settings, lengths: Mapping[BenchCase, Mapping[int, float]]
+) -> BenchCell:
+    """Of those that are as fast as the first within noise and that a setting reaches, the one that is fastest at the
+    longest length at which all of them were timed; without such, the first.
+    """
+    near = [other for other in others if _time(other) <= _time(first) * (1 + BETWEEN_RUNS)]
+    equal = [other for other in near if settings(other.case.subject).settings]
+    if not equal:
+        return first
+    times = {other: lengths[_of_any_length(other.case)] for other in equal}
+    longest = max(set.intersection(*(set(series) for series in times.values())))
+    return min(equal, key=lambda other: times[other][longest])
+
+
+def _by_length(bench: Bench) -> dict[BenchCase, dict[int, float]]:
+    """Of what is right: the case without its length -> length -> seconds of one sequence."""
+    found: dict[BenchCase, dict[int, float]] = {}
+    for cell in filter(right, bench.cells):
+        found.setdefault(_of_any_length(cell.case), {})[cell.case.kv_len] = _time(cell) / cell.case.batch
+    return found
+
+
+def _of_any_length(case: BenchCase) -> BenchCase:
+    return replace(case, q_len=0, kv_len=0, cells=0, batch=0)
 
 
 def _pass(case: BenchCase) -> str:

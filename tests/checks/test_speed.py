@@ -182,6 +182,20 @@ def test_of_what_is_equally_fast_that_which_a_setting_reaches_is_advised(ahead: 
     assert bool(found.recommendations[0].settings) == (advised == "flash-attn-4")
 
 
+@pytest.mark.parametrize(("later", "advised"), [(0.8, "flash-attn-4"), (1.2, "flash-attn-2")])
+def test_of_two_that_are_equally_fast_the_one_that_is_faster_at_the_longest_length_is_advised(
+    later: float, advised: str
+) -> None:
+    """At 4k they take the same within noise; later: time of flash-attn-4 at 32k, beside 1 of flash-attn-2."""
+    near = [cell("eager", 20.0), cell("flash-attn-2", 1.0), cell("flash-attn-4", 1.05)]
+    far = [
+        replace(entry, case=replace(entry.case, q_len=32768, kv_len=32768), median=time * 1e-3)
+        for entry, time in zip(near[1:], (1.0, later))
+    ]
+    (found,) = findings([*near, *far])
+    assert found.reproduction.endswith(f"--impl eager,{advised}")
+
+
 def test_no_setting_is_named_for_a_kernel_that_sdpa_must_be_made_to_take() -> None:
     session = SimpleNamespace(apis=table(), plan=SimpleNamespace(declared=None))
     told = {name: Session.settings(session, name) for name in ("sdpa", "sdpa-cudnn", "flash-attn-4", "te-flash-4")}  # type: ignore[arg-type]
