@@ -100,12 +100,7 @@ def config_of(model_type: str, changes: Mapping[str, Any], *, plainer: bool = Fa
     from transformers import CONFIG_MAPPING
 
     cls = CONFIG_MAPPING[model_type]
-    standard = cls()
-    arguments = _shrunk(standard, plainer)
-    for key in (key for key in vars(standard) if key.endswith("_config") or key in ("encoder", "decoder")):
-        inner = getattr(standard, key)
-        if hasattr(inner, "to_dict"):
-            arguments[key] = {**inner.to_dict(), **_shrunk(inner, plainer)}
+    arguments = _small(cls(), plainer)
     for key, value in {**NEEDS.get(model_type, {}), **changes}.items():
         *path, name = key.split(".")
         level = arguments
@@ -113,6 +108,15 @@ def config_of(model_type: str, changes: Mapping[str, Any], *, plainer: bool = Fa
             level = level.setdefault(part, {})
         level[name] = value
     return cls(**arguments)
+
+
+def _small(config: Any, plainer: bool) -> dict[str, Any]:
+    """The arguments of a small config, those of the configs inside with it."""
+    arguments = _shrunk(config, plainer)
+    for key, inner in vars(config).items():
+        if (key.endswith("_config") or key in ("encoder", "decoder")) and hasattr(inner, "to_dict"):
+            arguments[key] = {**inner.to_dict(), **_small(inner, plainer)}
+    return arguments
 
 
 def _shrunk(config: Any, plainer: bool) -> dict[str, Any]:
