@@ -131,6 +131,8 @@ def test_windowed_layers_of_gemma2_that_should_look_ahead_stay_causal_under_eage
         **{(name, variant): wrong for name in ("eager", "sdpa") for variant in ("no-mask", "ones-mask")},
         **{(name, variant): unknown for name in FLASH for variant in ("no-mask", "ones-mask")},
     }
+    reach = {cell["implementation"]: cell["reach"] for cell in found["matrix"] if "reach" in cell}
+    assert reach == {"eager": [7, 0], "sdpa": [7, 0], "flash_attention_2": [7, 7], "flash_attention_4": [7, 7]}
     assert errors(found) == {
         ("causal-unexpected", "eager", "decoder", "measured"),
         ("causal-unexpected", "sdpa", "decoder", "measured"),
@@ -291,13 +293,15 @@ def test_the_same_facts_give_the_same_findings_today() -> None:
     assert {slug for slug, _ in again} == kernels
 
 
-def test_the_incident_of_transformer_engine() -> None:
-    incident = stored("te_window").incident
+@pytest.mark.parametrize(("name", "window"), [("te_window", 1024), ("te_window_512", 512)])
+def test_the_incident_of_transformer_engine(name: str, window: int) -> None:
+    incident = stored(name).incident
     assert incident is not None
     assert incident.before > 1
     assert incident.after < 0.05
-    assert (incident.window, incident.distance, incident.first_query, incident.cells_after) == (1024, 1024, 1024, 0)
-    assert incident.cells == 2048 - 1024
+    seen = (incident.window, incident.distance, incident.first_query, incident.cells_after)
+    assert seen == (window, window, window, 0)
+    assert incident.cells == 2048 - window
 
 
 def test_flash_attn_over_flash_attn_4_and_xformers_without_operators() -> None:
