@@ -6,8 +6,11 @@ does with it. Shares nothing with attncheck's own stand-in.
 
 from __future__ import annotations
 
+import functools
+import shutil
 import sys
 import tempfile
+from multiprocessing import util
 from pathlib import Path
 
 _PACKAGE = '''
@@ -79,11 +82,16 @@ def pad_input(x, indices, batch, length):
 """
 
 
+@functools.cache
 def install() -> None:
-    """Put the package on the path and let transformers believe in a GPU. Call it before transformers is imported."""
+    """Put the package on the path, once, and let transformers believe in a GPU. Call it before transformers is
+    imported. The folder is removed when the process that called it ends.
+    """
     import torch
 
     folder = Path(tempfile.mkdtemp(prefix="flash-stand-in-"))
+    # atexit would not do in a process of multiprocessing.
+    util.Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=1)
     package, info = folder / "flash_attn", folder / "flash_attn-2.8.3.dist-info"
     for path in (package, package / "layers", package / "ops", package / "ops" / "triton", info):
         path.mkdir()
