@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from attncheck.checks import timed
 from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
+from attncheck.checks.shape_results import wrong as wrong_sizes
+from attncheck.checks.shapes import VARIANT
 from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.semantics.observation import Basis, Observed, ScenarioRun
+from attncheck.semantics.shape import EXPLICIT_MASK
 from attncheck.semantics.speeds import Speeds
 from attncheck.verdicts import IS_REFERENCE, Cell, Implementation, Recommended, Status, Verdict
 
@@ -67,7 +70,7 @@ def ranked(
         missing = tuple(name for name in needed if name not in seen)
         partly = any(_silent(cell) and cell.implementation == entry.name and cell.scenario in needed for cell in matrix)
         right = not (wrong or missing or partly)
-        backward = any(f.implementation == entry.name and f.slug == _BACKWARD and not f.scenario for f in findings)
+        backward = _backward_wrong(inputs, entry.name)
         ranks.append(Rank(entry.name, right, missing, entry.basis, entry.default, wrong, backward))
     calls = timed.deciding(inputs, [rank.name for rank in ranks if not rank.wrong])
     # Beforehand: a list is empty while it is sorted.
@@ -85,6 +88,16 @@ def ranked(
         )
     )
     return tuple(ranks)
+
+
+def _backward_wrong(inputs: Inputs, name: str) -> bool:
+    """True when a kernel that the implementation takes by itself, without a mask, has wrong gradients at true sizes."""
+    taken = (
+        reading
+        for reading in inputs.shapes
+        if reading.implementation == name and reading.picked is not False and reading.variant != EXPLICIT_MASK
+    )
+    return any(fault.slug == _BACKWARD for reading in taken for fault in wrong_sizes(reading, training=True))
 
 
 def _equally(one: Rank, other: Rank) -> bool:
@@ -121,10 +134,14 @@ def recommended(
 ) -> Recommended | None:
     """The implementation to use and why. measured: of `speeds`.
 
-    When each has an error somewhere, the first one without an error in a core scenario; None when there is none either.
+    When each has an error somewhere, the first one without an error in a core scenario or at the model's true sizes;
+    None when there is none either.
     """
-    core = {run.scenario for run in inputs.runs if run.core}
+    core = {*(run.scenario for run in inputs.runs if run.core), VARIANT}
     wrong = {name: _scenarios_with(Severity.ERROR, name, findings) for name in (rank.name for rank in ranking)}
+    for finding in findings:
+        if finding.severity is Severity.ERROR and finding.variant == VARIANT and finding.implementation in wrong:
+            wrong[finding.implementation].append(VARIANT)
     best = next((rank for rank in ranking if not wrong[rank.name]), None)
     if best is None:
         bearable = [rank for rank in ranking if not core & set(wrong[rank.name])]
@@ -152,7 +169,7 @@ def recommended(
         words.append("what the framework picks by itself")
     if traps := _scenarios_with(Severity.WARNING, best.name, findings):
         words.append(f"mind {', '.join(traps)} if you use that")
-    if best.backward_wrong and not wrong[best.name]:
+    if best.backward_wrong:
         words.append("not for training: its gradients are wrong at the model's true sizes")
     return Recommended(best.name, "; ".join(words), inputs.settings(best.name))
 

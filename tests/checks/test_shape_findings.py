@@ -180,21 +180,44 @@ def test_wrong_results_have_the_slugs_of_the_probes(changes: dict[str, Any], slu
     assert one(replace(RIGHT, **changes), use="train").severity is Severity.ERROR
 
 
+NO_GRADIENTS = Errors(0.003, 1.8, 0.009, 0.005)
+
+
+def advice(*shapes: ShapeReading, **options: Any) -> tuple[str, bool]:
+    """(what is recommended, whether training with it is warned of)."""
+    best = conclusion(*shapes, **options).recommended
+    assert best is not None
+    return best.implementation, "not for training: its gradients are wrong at the model's true sizes" in best.why
+
+
 def test_gradients_that_are_wrong_at_true_sizes_decide_between_equals_and_are_told() -> None:
     """No error for who generates: the framework's own choice would be recommended without a word."""
-    wrong = replace(RIGHT, kernel=Errors(0.003, 1.8, 0.009, 0.005))
-    best = conclusion(wrong, SDPA, default=FLASH).recommended
-    assert best is not None
-    assert (best.implementation, "not for training" in best.why) == ("sdpa", False)
-    best = conclusion(wrong, replace(SDPA, kernel=wrong.kernel), default=FLASH).recommended
-    assert best is not None
-    assert (
-        best.implementation,
-        best.why.endswith("not for training: its gradients are wrong at the model's true sizes"),
-    ) == (FLASH, True)
-    best = conclusion(RIGHT, SDPA, default=FLASH).recommended
-    assert best is not None
-    assert (best.implementation, "not for training" in best.why) == (FLASH, False)
+    lost = replace(RIGHT, kernel=NO_GRADIENTS)
+    assert advice(lost, SDPA, default=FLASH) == ("sdpa", False)
+    assert advice(lost, replace(SDPA, kernel=NO_GRADIENTS), default=FLASH) == (FLASH, True)
+    assert advice(RIGHT, SDPA, default=FLASH) == (FLASH, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "use"),
+    [
+        ({"picked": False}, "generate"),
+        ({"picked": False}, "train"),
+        ({"picked": True, "variant": EXPLICIT_MASK}, "generate"),
+    ],
+)
+def test_gradients_of_calls_that_the_implementation_need_not_make_decide_nothing(
+    changes: dict[str, Any], use: str
+) -> None:
+    lost = replace(FUSED[0], kernel=NO_GRADIENTS, **changes)
+    assert advice(replace(MATH, api="sdpa-cudnn"), lost, RIGHT, default="sdpa", use=use) == ("sdpa", False)
+
+
+def test_nobody_is_sent_to_train_with_wrong_gradients() -> None:
+    lost = replace(RIGHT, kernel=NO_GRADIENTS)
+    training = {"use": "train", "scenarios": ("gradients",)}
+    assert advice(lost, SDPA, default=FLASH, **training) == ("sdpa", False)
+    assert conclusion(lost, replace(SDPA, kernel=NO_GRADIENTS), default=FLASH, **training).recommended is None
 
 
 def test_a_wrong_kernel_that_torch_does_not_pick_is_a_warning() -> None:
