@@ -18,12 +18,12 @@ SLOW_PATH = Rule(
     "ATC910",
     "slow-path",
     "A right implementation costs more than it need",
-    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as the fastest right one at the same call. What is as fast as that within the noise between runs and can be set in transformers is named in its place; of several such, the fastest at the longest length. A path that is slow in a layer of the model is told of there, and not again for its kernel alone.",
+    "A path that users take without choosing a kernel - a window or padding handed to SDPA as a mask, flex_attention without torch.compile, eager attention at 4096 tokens and more - takes at least 1.5 times as long as another right one at the same call: the fastest, or one that is as fast within the noise between runs, can be set in transformers and is the fastest of such at the longest length. A path that is slow in a layer of the model is told of there, and not again for its kernel alone.",
     "The result is right, so nothing fails: time and memory are lost at every step. A mask pushes SDPA off its flash kernel, and a window through a mask saves nothing: every hidden cell is computed and thrown away, so time grows with the square of the length instead of the length.",
     "Both are timed with CUDA events at the model's own sizes, the L2 emptied before each repetition. It counts when the slow one's 20th percentile is 1.5 times the fast one's 80th or more: the same kernel differs by up to 1.25 times from host to host (tritonbench#141), and 1.5 lies above that. Calls shorter than 0.2 ms are left out, because launching them takes as long; so are kernels that a check against float64 found wrong. Over three lengths or more the exponent of growth is fitted: a windowed call near 2 instead of 1 computes what it hides. `attncheck compare MODEL --bench FILE` tells it of the implementation that is used, beside those that have no error there.",
     "Take the implementation that the evidence names, or let the kernel have the window itself (flash-attention, or flex_attention with torch.compile).",
     ("tritonbench#141",),
-    sides=("fastest", "this"),
+    sides=("advised", "this"),
 )
 
 #: How many times as long it must take; the rule says why.

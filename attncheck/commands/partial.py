@@ -68,6 +68,7 @@ class Partial:
     def __init__(self, format_name: str, output: str | None, fail_on: FailOn, before: Earlier | None) -> None:
         self._format, self._output, self._fail_on, self._before = format_name, output, fail_on, before
         self._made: Callable[[], Report] | None = None
+        self._written: Report | None = None
         self._next = 0.0
 
     def __call__(self, made: Callable[[], Report]) -> None:
@@ -108,8 +109,14 @@ class Partial:
             raise
 
     def _cut_short(self) -> bool:
-        """Keep what there is as incomplete. False without any cell."""
-        report = None if self._made is None else self._made()
+        """Keep what there is as incomplete, the last that was written where no newer one can be made.
+
+        False without any cell.
+        """
+        try:
+            report = None if self._made is None else self._made()
+        except Exception:
+            report = self._written
         if report is None or report.bench is None or not report.bench.cells:
             return False
         self.done(dataclasses.replace(report, bench=dataclasses.replace(report.bench, complete=False)))
@@ -118,7 +125,7 @@ class Partial:
     def _write(self) -> None:
         from attncheck.render import interface
 
-        report = dataclasses.replace(self.report(), fail_on=self._fail_on.value)
+        report = self._written = dataclasses.replace(self.report(), fail_on=self._fail_on.value)
         emit(interface.render(report, self._format, style(self._output)), self._output)
 
     def _compared(self, report: Report) -> Report:

@@ -183,17 +183,27 @@ def test_of_what_is_equally_fast_that_which_a_setting_reaches_is_advised(ahead: 
 
 
 @pytest.mark.parametrize(("later", "advised"), [(0.8, "flash-attn-4"), (1.2, "flash-attn-2")])
+@pytest.mark.parametrize("rows", [(1, 1), (2, 2), (1, 2)])
 def test_of_two_that_are_equally_fast_the_one_that_is_faster_at_the_longest_length_is_advised(
-    later: float, advised: str
+    later: float, advised: str, rows: tuple[int, int]
 ) -> None:
-    """At 4k they take the same within noise; later: time of flash-attn-4 at 32k, beside 1 of flash-attn-2."""
+    """At 16k they take the same within noise; later: time of flash-attn-4 at 32k for a row, beside 1 of flash-attn-2.
+
+    rows: of both at 32k, since grids of constant tokens have other batches at other lengths.
+    """
     near = [cell("eager", 20.0), cell("flash-attn-2", 1.0), cell("flash-attn-4", 1.05)]
-    far = [
-        replace(entry, case=replace(entry.case, q_len=32768, kv_len=32768), median=time * 1e-3)
-        for entry, time in zip(near[1:], (1.0, later))
-    ]
+    times = (rows[0], later * rows[1])
+    far = [cell(entry.case.subject, time, 32768, batch=n) for entry, time, n in zip(near[1:], times, rows)]
     (found,) = findings([*near, *far])
     assert found.reproduction.endswith(f"--impl eager,{advised}")
+    assert found.evidence.declared.endswith(f"ms ({advised})")
+
+
+def test_one_of_equals_that_was_not_timed_at_the_longest_length_leaves_the_longest_that_all_have() -> None:
+    near = [cell("eager", 20.0), cell("flash-attn-2", 1.0), cell("flash-attn-4", 1.05), cell("sdpa-cudnn", 1.02)]
+    far = [cell("flash-attn-2", 1.0, 32768), cell("flash-attn-4", 0.8, 32768)]
+    (found,) = findings([*near, *far])
+    assert found.reproduction.endswith("--impl eager,flash-attn-2")
 
 
 def test_no_setting_is_named_for_a_kernel_that_sdpa_must_be_made_to_take() -> None:

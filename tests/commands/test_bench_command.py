@@ -278,11 +278,39 @@ def test_writing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(partial.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(partial, "emit", write)
     keeper = partial.Partial("json", str(tmp_path / "x"), cli_fail_on(), None)
+    made = [0]
+
+    def make() -> Report:
+        made[0] += 1
+        return shown_so_far(1)
+
     for _ in range(500):
-        keeper(lambda: shown_so_far(1))
+        keeper(make)
         clock[0] += 0.1
     assert written[0] == 0.0
     assert 4 <= len(written) <= 6  # 0.1 s of 10 s each
+    assert made[0] == len(written)  # a report that nobody sees costs nothing
+
+
+def test_a_report_that_cannot_be_made_costs_neither_the_failure_before_it_nor_what_was_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "bench.json"
+
+    def unmade() -> Report:
+        raise ValueError("no report")
+
+    def answer(options: BenchOptions, progress: Any, partial: Any) -> Report:
+        partial(lambda: shown_so_far(2))
+        partial(unmade)
+        raise KeyError("the run")
+
+    monkeypatch.setattr(run, "bench", answer)
+    result = call("--format", "json", "-o", str(file))
+    assert result.exit_code == 3
+    assert "the run" in result.output
+    bench = json.loads(file.read_text(encoding="utf-8"))["bench"]
+    assert (len(bench["cells"]), bench["complete"]) == (2, False)
 
 
 def cli_fail_on() -> Any:

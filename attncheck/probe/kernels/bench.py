@@ -32,7 +32,7 @@ def run(step: str, arguments: Mapping[str, Any]) -> tuple[BenchCell, float]:
     """
     case: BenchCase = arguments["cases"][step]
     tested = subject(case.subject, {**arguments, "dtype": case.dtype})
-    settle(case.subject)
+    settle(case.subject, tested.device)
     started = time.perf_counter()
     told = ""
     try:

@@ -97,11 +97,17 @@ def held(device: str) -> int | None:
     return int(torch.cuda.memory_allocated())
 
 
-@functools.lru_cache(maxsize=1)
-def settle(subject: str) -> None:
-    """Take all that the process holds now out of later collections, once a subject: with the libraries of a few kernels
-    imported, each would walk through it for 40 ms. To be called before a case has made anything that must be freed.
+def settle(subject: str, device: str) -> None:
+    """Take all that the process holds now out of the collections of `held`, once a subject: with the libraries of a few
+    kernels imported, each would walk through it for 40 ms. To be called before a case has made anything that must be
+    freed.
     """
+    if device == "cuda":
+        _settled(subject)
+
+
+@functools.lru_cache(maxsize=1)
+def _settled(subject: str) -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -93,7 +93,7 @@ def _model(case: BenchCase, layer: int, device: str, arguments: Mapping[str, Any
     key = (repr(config), layer, case.subject, case.dtype, device)
     if key not in _built:
         _built.clear()
-        settle(case.subject)
+        settle(case.subject, device)
         found = target.find(config, bool(arguments.get("trust_remote_code", False)))
         raw, width = one_layer(found, layer)
         _built[key] = construct(found, raw, case.subject, case.dtype, device), width
