@@ -62,8 +62,9 @@ def disagreements(survey: Survey) -> list[str]:
                 one, other = row.cell(measured, scenario), row.cell(predicted, scenario)
                 if one is None or other is None:
                     continue
-                if not {one.state, other.state} <= {State.MEASURED, State.PREDICTED, State.MISMATCH}:
-                    alone += one.state is not other.state
+                judged = [cell.state in (State.MEASURED, State.PREDICTED, State.MISMATCH) for cell in (one, other)]
+                if not all(judged):
+                    alone += any(judged)
                     continue
                 told = ", ".join(one.slugs) or "right", ", ".join(other.slugs) or "right"
                 if told[0] == told[1]:
