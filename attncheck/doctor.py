@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import attncheck
 from attncheck.backends import interface as backends
 from attncheck.checks import registry
-from attncheck.checks.installation import SERVED_BY, unusable_after
 from attncheck.checks.machine import Machine, MachineCheck
+from attncheck.checks.runnable import importable, usable_here
 from attncheck.environment import Environment, read_environment
 from attncheck.errors import UsageError
 from attncheck.findings import Finding
 from attncheck.installed.inventory import Inventory
 from attncheck.installed.reading import read_inventory
 from attncheck.report import Check, Report
-from attncheck.semantics.observation import Basis, Reason, Rejected
-from attncheck.verdicts import Implementation, Status
 
 Progress = Callable[[str], None]
 
@@ -149,34 +147,3 @@ def check_apis(options: DoctorOptions) -> None:
         raise UsageError("--api reads kernels, and --static runs none", "leave out one of them")
     if options.thorough and options.static:
         raise UsageError("--thorough reads more kernels, and --static runs none", "leave out one of them")
-
-
-def importable(machine: Machine) -> tuple[Implementation, ...]:
-    """What could run by its limits, less what was just seen to fail at import."""
-    return tuple(_less_broken(entry, machine) for entry in machine.implementations)
-
-
-def _less_broken(entry: Implementation, machine: Machine) -> Implementation:
-    if entry.status is not Status.OK:
-        return entry
-    imports = machine.imports or {}
-    broken = next((name for name in ("torch", SERVED_BY.get(entry.name, "")) if unusable_after(imports.get(name))), "")
-    if not broken:
-        return entry
-    reason = Reason(f"{broken} {unusable_after(imports[broken])}")
-    return replace(entry, basis=Basis.MEASURED, status=Status.REJECTED, reasons=(reason,))
-
-
-def usable_here(environment: Environment) -> tuple[Implementation, ...]:
-    """Every implementation that a backend serves, with the reasons against it, for the usual call on this device."""
-    call = backends.Call("cuda" if environment.gpus else "cpu", "bfloat16")
-    entries = []
-    for backend in backends.find():
-        for name in backend.implementations:
-            verdict = backend.decide(name, environment, call)
-            if isinstance(verdict, Rejected):
-                entries.append(Implementation(name, False, Basis.STATIC, Status.REJECTED, verdict.reasons))
-            else:
-                notes = (Reason(verdict.note),) if verdict.note else ()
-                entries.append(Implementation(name, False, Basis.STATIC, Status.OK, notes, verdict.kernels))
-    return tuple(entries)

@@ -12,6 +12,7 @@ from attncheck import doctor
 from attncheck.checks.hardware import driver_too_old
 from attncheck.checks.installation import broken_installs, unusable
 from attncheck.checks.machine import Machine
+from attncheck.checks.runnable import usable_here
 from attncheck.doctor import DoctorOptions
 from attncheck.environment import Environment, Gpu, Library
 from attncheck.errors import UsageError
@@ -21,7 +22,7 @@ from attncheck.installed.state import TorchState
 from attncheck.installed.trial import ImportTrial
 from attncheck.probe import machine as probing
 from attncheck.probe.imports import try_import
-from attncheck.semantics.observation import Basis, Crashed
+from attncheck.semantics.observation import Crashed
 from attncheck.verdicts import Status
 from tests import builders
 
@@ -34,16 +35,16 @@ def torch(version: str) -> tuple[Library, ...]:
 
 
 def statuses(environment: Environment) -> dict[str, Status]:
-    return {entry.name: entry.status for entry in doctor.usable_here(environment)}
+    return {entry.name: entry.status for entry in usable_here(environment)}
 
 
 def machine(environment: Environment) -> Machine:
     """A machine of which only the environment and what could run there is known."""
-    return Machine(environment, doctor.usable_here(environment))
+    return Machine(environment, usable_here(environment))
 
 
 def test_every_implementation_has_a_verdict_with_reasons() -> None:
-    for entry in doctor.usable_here(builders.ENVIRONMENT):
+    for entry in usable_here(builders.ENVIRONMENT):
         assert entry.status in (Status.OK, Status.REJECTED)
         assert entry.reasons or entry.status is Status.OK
     assert statuses(builders.ENVIRONMENT)["eager"] is Status.OK
@@ -120,6 +121,13 @@ def test_a_cuda_that_nobody_could_tell_is_not_called_a_cpu_build() -> None:
     assert check.refusal(Machine(builders.ENVIRONMENT)) == "torch is built without CUDA"
 
 
+def test_without_torch_nothing_is_said_of_a_gpu_that_goes_unused() -> None:
+    (check,) = (check for check in doctor.machine_checks() if check.rule.slug == "gpu-not-used")
+    bare = replace(builders.GPU_ENVIRONMENT, libraries=(Library("torch", None), Library("flash-attn", "2.8.3")))
+    assert check.refusal(machine(bare)) == "torch is not installed"
+    assert check.refusal(machine(builders.GPU_ENVIRONMENT)) == ""
+
+
 def test_flash_attn_on_a_gpu_it_does_not_support() -> None:
     environment = replace(builders.GPU_ENVIRONMENT, gpus=(T4,))
     (finding,) = unusable(machine(environment))
@@ -175,21 +183,6 @@ def test_a_broken_package_is_found_end_to_end(tmp_path: Path, monkeypatch: pytes
     assert [(check.code, check.status) for check in report.checks] == [("ATC801", "finding")]
     assert "built for another torch" in report.findings[0].message
     assert report.exit_code == 1
-
-
-def test_what_fails_at_import_cannot_run() -> None:
-    broken = ImportTrial("flash_attn", Crashed("exception", "undefined symbol"))
-    facts = Machine(
-        builders.GPU_ENVIRONMENT, doctor.usable_here(builders.GPU_ENVIRONMENT), imports={"flash-attn": broken}
-    )
-    found = {entry.name: entry for entry in doctor.importable(facts)}
-    assert (found["flash_attention_2"].status, found["flash_attention_2"].basis) == (Status.REJECTED, Basis.MEASURED)
-    assert found["flash_attention_2"].reasons[0].text == "flash-attn cannot be imported: undefined symbol"
-    others = [entry for entry in facts.implementations if entry.name != "flash_attention_2"]
-    assert [entry for entry in found.values() if entry.name != "flash_attention_2"] == others
-    sound = replace(facts, imports={"flash-attn": ImportTrial("flash_attn")})
-    assert doctor.importable(sound) == facts.implementations
-    assert unusable(facts) == (), "install-broken says it"
 
 
 def test_static_imports_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

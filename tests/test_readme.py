@@ -17,6 +17,8 @@ from attncheck import checks
 from attncheck.cli import app
 from attncheck.findings import Rule
 from attncheck.probe.scenario import scenarios
+from attncheck.stored import report as stored
+from tests import ability_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +69,11 @@ def test_the_rules_are_the_rules() -> None:
     end = LINES.index("<!-- end of rules -->")
     expected = [table_row(rule) for rule in sorted(checks.rules(), key=lambda rule: rule.code)]
     assert LINES[start + 3 : end] == expected
+
+
+def test_the_abilities_are_those_of_the_recorded_run() -> None:
+    recorded = stored.read(str(ROOT / "tests" / "gpu" / "recorded" / "doctor.json"))
+    assert LINES[ability_table.between_marks(LINES)] == ability_table.lines(recorded)
 
 
 def test_the_scenarios_are_the_scenarios() -> None:

@@ -57,9 +57,8 @@ def _one_key(_: Environment, call: Call) -> str | None:
 
 
 LIMITS = (
-    is_installed("torch"),
     is_installed(PACKAGE),
-    nvidia_gpu("cuDNN"),
+    *nvidia_gpu("cuDNN"),
     capability((8, 0), HEADERS),
     half_precision(DOCUMENTED),
     Limit(

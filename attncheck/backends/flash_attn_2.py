@@ -44,7 +44,7 @@ def _small_shared_memory(call: Call, environment: Environment) -> str | None:
 #: functions pad them.
 LIMITS = (
     is_installed(PACKAGE),
-    nvidia_gpu(PACKAGE, rocm=True),
+    *nvidia_gpu(PACKAGE, rocm=True),
     capability((8, 0), _CHECKS),
     half_precision(_CHECKS),
     widths(1, 256, 1, _CHECKS),

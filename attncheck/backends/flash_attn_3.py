@@ -47,7 +47,7 @@ def _head_dim(_: Environment, call: Call) -> str | None:
 #: sm80 to sm90: what the folder builds kernels for (`hopper/setup.py`); the call itself checks for 8.0 or newer only.
 LIMITS = (
     is_installed(PACKAGE),
-    nvidia_gpu(PACKAGE),
+    *nvidia_gpu(PACKAGE),
     capability((8, 0), "hopper/setup.py", (9, 0)),
     half_precision(_CHECKS),
     Limit("the head size is not supported", "a multiple of 8, at most 256", _CHECKS, _head_dim),

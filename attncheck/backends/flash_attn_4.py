@@ -74,7 +74,7 @@ def _backward_terms(environment: Environment, call: Call) -> str | None:
 
 LIMITS = (
     is_installed(PACKAGE),
-    nvidia_gpu(PACKAGE),
+    *nvidia_gpu(PACKAGE),
     capability((8, 0), INTERFACE, (12, 9)),
     half_precision(INTERFACE),
     Limit(

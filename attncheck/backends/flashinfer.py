@@ -41,7 +41,7 @@ def _more_queries(environment: Environment, call: Call) -> str | None:
 
 LIMITS = (
     is_installed(PACKAGE),
-    nvidia_gpu(PACKAGE),
+    *nvidia_gpu(PACKAGE),
     capability((7, 5), "flashinfer 0.7.2 jit/core.py"),
     half_precision(_KERNEL),
     widths(64, 512, 16, f"{_KERNEL}, KernelTraits::IsInvalid"),

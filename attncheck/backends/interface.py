@@ -125,7 +125,9 @@ class Api:
     regular expression found in the names of the CUDA kernels that it launches (seen on an H100), "" where unknown.
     serves: the implementation of transformers whose calls end here, "" for none. compiles: seconds that the first call
     of each new kind takes (seen on an H100), 0 where nothing is compiled. on_request: further devices, where it runs
-    but is read only when the user names it -> seconds of a new kind of call there.
+    but is read only when the user names it -> seconds of a new kind of call there. stand_in: what computes in the place
+    of a kernel of the library, "" where one does. Such an API shows what the library's numbers mean and nothing else:
+    its features, outputs and times are not the library's.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Api:
     serves: str = ""
     compiles: float = 0.0
     on_request: Mapping[str, float] = field(default_factory=dict)
+    stand_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,3 +197,8 @@ def apis() -> dict[str, tuple[Backend, Api]]:
                 raise ValueError(f"two APIs are called {api.name}")
             found[api.name] = (backend, api)
     return found
+
+
+def stand_ins() -> dict[str, str]:
+    """The APIs that run no kernel of their library -> what computes instead."""
+    return {name: api.stand_in for name, (_, api) in apis().items() if api.stand_in}

@@ -24,7 +24,29 @@ def is_installed(distribution: str) -> Limit:
     )
 
 
-def nvidia_gpu(library: str, *, rocm: bool = False) -> Limit:
+def nvidia_gpu(library: str, *, rocm: bool = False) -> tuple[Limit, ...]:
+    """There is torch and an NVIDIA GPU, the call runs on it, and torch is built for it. rocm: as of `on_gpu`.
+
+    For libraries that are called with torch's tensors. On a machine without a GPU nothing is said of torch's build.
+    """
+
+    def broken(environment: Environment, call: Call) -> str | None:
+        if not environment.gpus or call.device == "cpu":
+            return None
+        return torch_without_gpus(environment, rocm=rocm)
+
+    usable = Limit("torch cannot use a GPU here", "a GPU, and torch built for it", "torch/version.py", broken)
+    return is_installed("torch"), on_gpu(library, rocm=rocm), usable
+
+
+def torch_without_gpus(environment: Environment, *, rocm: bool) -> str | None:
+    """The build of torch as text when it cannot use such GPUs, else None. rocm: one for AMD cards will do."""
+    if environment.torch_hip:
+        return None if rocm else f"torch is built for ROCm {environment.torch_hip}"
+    return "torch is built for CPU only" if environment.torch_cuda == "" else None
+
+
+def on_gpu(library: str, *, rocm: bool = False) -> Limit:
     """There is an NVIDIA GPU and the call runs on it; with `rocm` a ROCm build of torch will do, whose cards NVML
     does not list.
     """

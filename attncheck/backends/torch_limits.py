@@ -5,7 +5,7 @@ from __future__ import annotations
 from packaging.version import InvalidVersion, Version
 
 from attncheck.backends.interface import Call, Limit
-from attncheck.backends.limits import Broken, Capability, is_installed, no_gpu
+from attncheck.backends.limits import Broken, Capability, is_installed, no_gpu, torch_without_gpus
 from attncheck.environment import Environment
 
 
@@ -31,9 +31,7 @@ def no_device(environment: Environment, call: Call) -> str | None:
     """What keeps torch from computing on the device of the call. AMD cards are not listed, so a ROCm build passes."""
     if call.device != "cuda" or environment.torch_hip:
         return None
-    if environment.torch_cuda == "":
-        return "torch is built for CPU only"
-    return no_gpu(environment, rocm=True)
+    return torch_without_gpus(environment, rocm=True) or no_gpu(environment, rocm=True)
 
 
 def newest_capability(environment: Environment) -> Capability | None:

@@ -71,7 +71,7 @@ def _refuses(name: str, feature: str) -> Limit:
 
 def limits(name: str) -> tuple[Limit, ...]:
     """Every condition of one backend, ready to be judged. name: of the API."""
-    every = (is_installed("torch"), is_installed(PACKAGE), nvidia_gpu("TransformerEngine"), heads_divide(SELECTION))
+    every = (is_installed(PACKAGE), *nvidia_gpu("TransformerEngine"), heads_divide(SELECTION))
     if name == UNFUSED:
         return every
     common = (*every, capability(CAPABILITY[name], SELECTION), half_precision(SELECTION))

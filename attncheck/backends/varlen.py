@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attncheck.backends.interface import Api, Ask, Attend, Backend, Call, Limit, Spelling, Usable, judge
-from attncheck.backends.limits import capability, half_precision, no_argument, nvidia_gpu, one_width, widths
+from attncheck.backends.limits import capability, half_precision, no_argument, on_gpu, one_width, widths
 from attncheck.backends.spelling import Bounds, bottom_right_only, integer_window, lacking, packed, unpacked
 from attncheck.backends.torch_limits import TORCH_LIMITS, older, rocm_note
 from attncheck.environment import Environment
@@ -119,7 +119,7 @@ SPELLINGS = (
 LIMITS = (
     *TORCH_LIMITS,
     Limit("this torch has no varlen_attn", f"torch >= {SINCE['varlen_attn']}", _FUNCTION, older("torch", "2.10")),
-    nvidia_gpu("varlen_attn", rocm=True),
+    on_gpu("varlen_attn", rocm=True),
     capability((8, 0), _FLASH, (12, 1)),
     half_precision(_FLASH),
     widths(8, 256, 8, _FLASH),

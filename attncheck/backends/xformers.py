@@ -30,6 +30,7 @@ PACKAGE = "xformers"
 FUNCTION = "memory_efficient_attention"
 _FMHA = "xformers 0.0.35 ops/fmha"
 _SOURCE = f"{_FMHA}/__init__.py, {FUNCTION}"
+_STAND_IN = "the mask classes of xformers, applied by plain torch: no operator of xformers runs"
 
 
 def _when(name: str, source: str) -> Limit:
@@ -99,7 +100,7 @@ OPERATORS: Mapping[str, tuple[Limit, ...]] = {
 
 LIMITS = (
     is_installed(PACKAGE),
-    nvidia_gpu(PACKAGE),
+    *nvidia_gpu(PACKAGE),
     heads_divide(_SOURCE),
     Limit(
         "grouped kv heads have no backward pass",
@@ -127,8 +128,7 @@ def decide(name: str, environment: Environment, call: Call) -> Usable | Rejected
     """
     if name == "xformers-mask":
         reasons = judge(MASK_LIMITS, environment, call)
-        note = "the mask class alone, applied by plain torch: no operator of xformers runs"
-        return Rejected(reasons) if reasons else Usable(("torch matmul-softmax",), note)
+        return Rejected(reasons) if reasons else Usable(("torch matmul-softmax",), _STAND_IN)
     if reasons := judge(LIMITS, environment, call):
         return Rejected(reasons)
     broken = {operator: judge(limits, environment, call) for operator, limits in OPERATORS.items()}
@@ -283,6 +283,7 @@ BACKEND = Backend(
             SPELLINGS,
             devices=("cpu", "cuda"),
             dtypes=("float32", "float16", "bfloat16"),
+            stand_in=_STAND_IN,
         ),
     ),
 )

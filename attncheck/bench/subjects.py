@@ -16,8 +16,6 @@ from attncheck.semantics.observation import Rejected
 
 #: Where the baselines come from; a user's own modules are added.
 PLUGINS = (baselines.__name__,)
-#: APIs that run no kernel, and so have no speed worth showing.
-NO_KERNELS = ("xformers-mask",)
 #: First in every report: what others are compared with.
 _FIRST = (baselines.EAGER, baselines.SDPA)
 
@@ -36,8 +34,8 @@ def kernel_modules(plugins: Sequence[str]) -> tuple[str, ...]:
 
 
 def table(plugins: Sequence[str] = ()) -> Table:
-    """API name -> (its backend, the API), baselines first. plugins: of `kernel_modules`."""
-    found = {name: entry for name, entry in known((*PLUGINS, *plugins)).items() if name not in NO_KERNELS}
+    """API name -> (its backend, the API) of all that run a kernel, baselines first. plugins: of `kernel_modules`."""
+    found = {name: entry for name, entry in known((*PLUGINS, *plugins)).items() if not entry[1].stand_in}
     order = [*(name for name in _FIRST if name in found), *(name for name in found if name not in _FIRST)]
     return {name: found[name] for name in order}
 

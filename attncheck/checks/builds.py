@@ -186,11 +186,14 @@ def requirement_unmet(machine: Machine) -> Iterator[Finding]:
             continue
         version = unmet[0].version
         found = "; ".join(f"{entry.requirement}: {entry.found or 'not installed'}" for entry in unmet)
+        wanted = ", ".join(
+            f"{entry.requirement} ({f'{entry.found} is' if entry.found else 'not'} installed)" for entry in unmet
+        )
         yield Finding(
             REQUIREMENT_UNMET.code,
             REQUIREMENT_UNMET.slug,
             Severity.NOTE if trial is not None and trial.failure is None else Severity.WARNING,
-            f"{name} {version} requires {', '.join(entry.requirement for entry in unmet)}, which is not what is installed",
+            f"{name} {version} has requirements that are not met: {wanted}",
             Basis.STATIC,
             evidence=Evidence(declared=f"{name} {version}, Requires-Dist", effective=found),
             reproduction="python -m pip check",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from attncheck.checks.cards import refused_by_all
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck, without_cuda, without_gpu
 from attncheck.checks.mending import reinstall, torch_for_driver
@@ -75,12 +76,6 @@ def _lacking(machine: Machine, name: str, lacking: tuple[Gpu, ...]) -> Finding:
     )
     held = ", ".join(architectures(machine, name))
     cards = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.capability[0]}.{gpu.capability[1]})" for gpu in lacking)
-    wanted = ";".join(dict.fromkeys(f"{gpu.capability[0]}.{gpu.capability[1]}" for gpu in lacking))
-    advice = (
-        torch_for_driver(machine, f"Install a torch build that holds code for {wanted}.")
-        if name == "torch"
-        else _rebuild(machine, name, wanted)
-    )
     return Finding(
         NO_KERNEL_IMAGE.code,
         NO_KERNEL_IMAGE.slug,
@@ -89,23 +84,43 @@ def _lacking(machine: Machine, name: str, lacking: tuple[Gpu, ...]) -> Finding:
         Basis.STATIC,
         evidence=Evidence(declared=f"code for {held} in the binaries of {name} {version}", effective=cards),
         reproduction="attncheck doctor --static --check no-kernel-image",
-        recommendations=(
-            advice,
-            Recommendation("Or use sdpa on that GPU; CUDA_VISIBLE_DEVICES hides GPUs from a run."),
-        ),
+        recommendations=_advice(machine, name, lacking),
     )
 
 
-def _rebuild(machine: Machine, name: str, wanted: str) -> Recommendation:
+def _advice(machine: Machine, name: str, lacking: tuple[Gpu, ...]) -> tuple[Recommendation, ...]:
+    """What to install or compile for those GPUs; not for one that the library refuses whatever it is compiled for."""
+    elsewhere = "CUDA_VISIBLE_DEVICES hides GPUs from a run."
+    instead = Recommendation(f"Or use sdpa on that GPU; {elsewhere}")
+    if name == "torch":
+        text = f"Install a torch build that holds code for {';'.join(_written(lacking))}."
+        return torch_for_driver(machine, text), instead
+    environment = machine.environment
+    refused = {gpu: reasons for gpu in environment.gpus if (reasons := refused_by_all(environment, gpu, name))}
+    if any(gpu not in refused for gpu in lacking):
+        return _rebuild(machine, name, [gpu for gpu in environment.gpus if gpu not in refused]), instead
+    needs = "; ".join(dict.fromkeys(reason.limit for gpu in lacking for reason in refused[gpu]))
+    text = f"Use sdpa on that GPU: compiling {name} for it would not help, it needs {needs}. {elsewhere}"
+    return (Recommendation(text),)
+
+
+def _rebuild(machine: Machine, name: str, gpus: Sequence[Gpu]) -> Recommendation:
+    """How to compile a library for those GPUs: all that it can serve, as what it is compiled for now is lost."""
     usual = reinstall(machine, name).settings[0]
-    # flash-attn's setup reads a variable of its own; extensions built by torch's tools read TORCH_CUDA_ARCH_LIST.
-    variable = (
-        f"FLASH_ATTN_CUDA_ARCHS={wanted.replace('.', '')}"
-        if name == "flash-attn"
-        else f'TORCH_CUDA_ARCH_LIST="{wanted}"'
-    )
-    text = f"Compile {name} for {wanted}, if it supports that GPU."
-    return Recommendation(text, (Setting("pip", name, usual.value, f"{variable} {usual.paste} --no-binary {name}"),))
+    # flash-attn's setup (2.8.3) reads variables of its own: it knows the first target of each generation alone, and
+    # takes a published wheel unless it is forced to build. Extensions built by torch's tools read TORCH_CUDA_ARCH_LIST.
+    if name == "flash-attn":
+        targets = dict.fromkeys(f"{gpu.capability[0]}0" for gpu in gpus)
+        variables = f'FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS="{";".join(targets)}"'
+    else:
+        variables = f'TORCH_CUDA_ARCH_LIST="{";".join(_written(gpus))}"'
+    text = f"Compile {name} for {', '.join(_written(gpus))}, if it supports that GPU."
+    return Recommendation(text, (Setting("pip", name, usual.value, f"{variables} {usual.paste} --no-binary {name}"),))
+
+
+def _written(gpus: Iterable[Gpu]) -> tuple[str, ...]:
+    """The compute capabilities, each once."""
+    return tuple(dict.fromkeys(f"{gpu.capability[0]}.{gpu.capability[1]}" for gpu in gpus))
 
 
 def driver_too_old(machine: Machine) -> Iterator[Finding]:

@@ -232,6 +232,13 @@ def _hidden_card(machine: Machine) -> bool:
     return "on the PCI bus" in machine.environment.gpu_note
 
 
+def _nothing_to_use(machine: Machine) -> str:
+    """Why the check is idle here, "" when there is a GPU, or a hidden one, and a torch that could use it."""
+    if not _hidden_card(machine) and (reason := without_gpu(machine)):
+        return reason
+    return "torch is not installed" if machine.environment.version("torch") is None else ""
+
+
 def refused_kernels(machine: Machine) -> dict[str, Sequence[Reason]]:
     """Installed kernel libraries that this machine cannot run, with the limits that it breaks."""
     return {
@@ -281,6 +288,6 @@ GROUP = RuleGroup(
     order=90,
     machine=(
         MachineCheck(INSTALL_BROKEN, broken_installs, ("imports",), idle=nothing_imported),
-        MachineCheck(GPU_NOT_USED, unusable, idle=lambda m: "" if _hidden_card(m) else without_gpu(m)),
+        MachineCheck(GPU_NOT_USED, unusable, idle=_nothing_to_use),
     ),
 )

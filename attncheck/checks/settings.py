@@ -19,7 +19,7 @@ DISABLES_KERNELS = Rule(
     "One of torch.backends.cuda's switches for the flash, memory-efficient, cuDNN or math kernel is off: from the start "
     "of Python (sitecustomize, a .pth file), or since a library was imported.",
     "Without the fused kernels SDPA is slow and needs memory for every score; without the math kernel, calls that no "
-    "fused kernel takes fail with 'No available kernel. Aborting execution.'",
+    "fused kernel takes fail with 'No available kernel. Aborting execution.', and all calls with 'No viable backend' where none is left.",
     "torch is imported in a process of its own and its flags are read, and once more after each library that is known "
     "to patch torch.",
     "Switch the kernel on again after the import that switches it off.",
@@ -93,23 +93,21 @@ def disabled_kernels(machine: Machine) -> Iterator[Finding]:
 
 def _switched_off(off: list[str], flags: Mapping[str, str], how: str, imports: str, *, on_gpu: bool) -> Finding:
     kernels = ", ".join(_kernel(flag) for flag in off)
-    left = [
-        _kernel(flag)
-        for flag, value in flags.items()
-        if value == "True" and _switch(flag) and (on_gpu or flag in _ON_CPU)
-    ]
+    left = _left(flags, on_gpu=on_gpu)
     if not left:
-        level, effect = Severity.ERROR, "no kernel is left: every SDPA call fails with 'No available kernel'"
+        level, effect = Severity.ERROR, "no kernel is left: every SDPA call fails with 'No viable backend'"
     elif _MATH in off:
         level = Severity.WARNING
         effect = f"calls that {', '.join(left)} cannot take fail with 'No available kernel. Aborting execution.'"
     else:
         level = Severity.NOTE if off == [_CUDNN] else Severity.WARNING
         effect = f"SDPA is left with {', '.join(left)}: still right, maybe slower"
-    settings = tuple(
-        Setting("torch", name, "True", f"{name}(True)")
-        for name in (flag.replace(_ENABLED, "_sdp").replace("cuda.", "cuda.enable_") for flag in off)
+    names = [flag.replace(_ENABLED, "_sdp").replace("cuda.", "cuda.enable_") for flag in off]
+    # One to paste as a whole: pages show the first of several, which would mend a part.
+    setting = Setting(
+        "torch", ", ".join(names), ", ".join("True" for _ in names), "\n".join(f"{name}(True)" for name in names)
     )
+    why = f", if you need {'them' if len(off) > 1 else 'it'}." if left else ": SDPA is left with none."
     return Finding(
         DISABLES_KERNELS.code,
         DISABLES_KERNELS.slug,
@@ -118,9 +116,19 @@ def _switched_off(off: list[str], flags: Mapping[str, str], how: str, imports: s
         Basis.MEASURED,
         evidence=Evidence(requested=how, effective="; ".join(f"{flag} = False" for flag in off)),
         reproduction=f'python -c "{imports}; print({", ".join(off)})"',
-        recommendations=(Recommendation("Switch it on after all imports, if you need it.", settings),),
-        headline=f"SDPA's {kernels} switched off {how}",
+        recommendations=(Recommendation(f"Switch {kernels} on after all imports{why}", (setting,)),),
     )
+
+
+def _left(flags: Mapping[str, str], *, on_gpu: bool) -> list[str]:
+    """The kernels that are on, of those that the device has."""
+    switches = {flag: value for flag, value in flags.items() if _switch(flag) and (on_gpu or flag in _ON_CPU)}
+    return [_kernel(flag) for flag, value in switches.items() if value == "True"]
+
+
+def all_off(state: TorchState) -> bool:
+    """True when no SDPA kernel is left from the start of Python; False also where no switch could be read."""
+    return any(map(_switch, state.flags)) and not _left(state.flags, on_gpu=state.cuda_available)
 
 
 def changed_flags(machine: Machine) -> Iterator[Finding]:

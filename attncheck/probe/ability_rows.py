@@ -27,7 +27,8 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "determinism": (),
 }
 
-
+#: So many variants that were not tried are named.
+_FEW_NAMES = 3
 #: What is tried of an API that compiles for seconds for each, unless the user asks for all.
 FEW: Mapping[str, tuple[str, ...]] = {"dtype": ("float32", "float16", "bfloat16"), "head_dim": ("64", "128", "256")}
 
@@ -69,7 +70,10 @@ def merged(found: Sequence[tuple[str, Ability]]) -> tuple[Ability, ...]:
 
 
 def _merged(parts: Sequence[tuple[str, Ability]]) -> Ability:
-    """Variants of one feature as one row; what was not read stands in the detail, one reason once."""
+    """Variants of one feature as one row; what was not read stands in the detail, one reason once.
+
+    What was not even tried beside others is said in the value as well: else the list would read as a complete one.
+    """
     first = parts[0][1]
     read = [(variant, row) for variant, row in parts if row.outcome is Outcome.READ]
     right = [variant for variant, row in read if row.agrees]
@@ -77,29 +81,37 @@ def _merged(parts: Sequence[tuple[str, Ability]]) -> Ability:
     value = _values(first.feature, read, right)
     if wrong:
         value += f"{'; ' if value else ''}wrong: {', '.join(_shown(variant) for variant, _ in wrong)}"
+    order = (Outcome.READ, Outcome.CRASHED, Outcome.REFUSED, Outcome.NOT_RUN)
+    outcome = min((row.outcome for _, row in parts), key=order.index)
+    value = value or _unread(parts, outcome)
+    skipped = [_shown(variant) for variant, row in parts if row.outcome is Outcome.NOT_RUN]
+    some = 0 < len(skipped) < len(parts)
+    if some:
+        value += f"; {', '.join(skipped) if len(skipped) <= _FEW_NAMES else f'{len(skipped)} others'} not tried"
     details = [f"{_shown(variant)}: {row.detail}" for variant, row in wrong]
-    for outcome in (Outcome.CRASHED, Outcome.REFUSED, Outcome.NOT_RUN):
+    for kind in order[1:]:
         reasons: dict[tuple[str, str], list[str]] = {}
         for variant, row in parts:
-            if row.outcome is outcome:
+            if row.outcome is kind:
                 reasons.setdefault((row.value, row.detail), []).append(_shown(variant))
-        details += [f"{', '.join(names)} {what}: {why}" for (what, why), names in reasons.items()]
+        for (what, why), names in reasons.items():
+            none = kind is Outcome.NOT_RUN and len(names) == len(parts)
+            details.append(why if none else f"{', '.join(names)} {what}: {why}")
     figures: dict[str, float | int | str] = {}
     for variant, row in read:
         figures |= _figures(variant, row)
     for name, names in (("right", right), ("wrong", [variant for variant, _ in wrong])):
         if names:
             figures[name] = ", ".join(map(_shown, names))
+    if some:
+        figures["not tried"] = ", ".join(skipped)
     if raw := dict.fromkeys(str(row.figures["kernel"]) for _, row in read if "kernel" in row.figures):
         figures["kernel"] = "\n".join(raw)
-    outcomes = [row.outcome for _, row in parts]
-    order = (Outcome.READ, Outcome.CRASHED, Outcome.REFUSED, Outcome.NOT_RUN)
-    outcome = next(kind for kind in order if kind in outcomes)
     kernels = dict.fromkeys(row.kernel for _, row in read if row.kernel)
     return Ability(
         first.api,
         first.feature,
-        value or _unread(parts, outcome),
+        value,
         outcome,
         read[0][1].basis if read else None,
         (not wrong) if read else None,

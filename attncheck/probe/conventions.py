@@ -14,6 +14,8 @@ from attncheck.probe import ability_rows
 from attncheck.probe.apis import known
 from attncheck.probe.jobs import Jobs, processes
 from attncheck.probe.protocol import Job, StepDone
+from attncheck.probe.refusal import FAULTS
+from attncheck.probe.worker import LOST
 from attncheck.semantics import describe
 from attncheck.semantics.convention import Ability, Convention, Outcome
 from attncheck.semantics.observation import Crashed, NotRun, Reason, Rejected
@@ -57,7 +59,8 @@ def read(
     grouped heads is read with as many kv heads as query heads. only: names of APIs, empty = all. plugins: modules that
     each offer a further `BACKEND`. thorough: read in full what compiles anew for each call; else those APIs are read at
     few widths, and where a call takes longer than `PATIENCE` seconds to compile only if they are named, and then only
-    the features of `PATIENT`. A crash ends neither the table nor the other APIs.
+    the features of `PATIENT`; what that leaves out is NOT_RUN. A stand-in has no abilities. A crash ends neither the
+    table nor the other APIs.
     progress: told what is read, from several threads on a GPU.
     """
     conventions: dict[str, Sequence[Convention]] = {}
@@ -79,8 +82,7 @@ def read(
         slow = (device in api.on_request or seconds > PATIENCE) and not thorough
         if slow and name not in only:
             ways = f"attncheck doctor --api {name} reads it, --thorough everything"
-            words = f"each new call compiles for about {seconds:.0f} s: {ways}"
-            conventions[name] = (_not_run(api, words),)
+            conventions[name] = (_not_run(api, f"{_compiles(seconds)}: {ways}"),)
             continue
         arguments = {"device": device, "dtype": dtype, "seed": 0, "plugins": tuple(plugins), "grouped": grouped}
         own = {GROUP: api.name if api.compiles else backend.name} if device == "cuda" else {}
@@ -90,7 +92,9 @@ def read(
             arguments,
             {**api.environment, **own},
             few=bool(api.compiles) and not thorough,
-            features=PATIENT if slow else tuple(ability_rows.FEATURES),
+            features=() if api.stand_in else PATIENT if slow else tuple(ability_rows.FEATURES),
+            left_out=tuple(name for name in ability_rows.FEATURES if slow and name not in PATIENT),
+            dear=f"{_compiles(seconds)}: attncheck doctor {f'--api {name} ' if slow else ''}--thorough",
         )
         places += _split(whole) if api.compiles and lanes >= SPLIT_FROM else [whole]
 
@@ -122,7 +126,8 @@ def read(
 class _Place:
     """Where one API is read, and how. variables: of the process; equal ones share a process. few: as of `steps`.
 
-    table: whether its spellings are read here. features: those of its abilities that are read here.
+    table: whether its spellings are read here. features: those of its abilities that are read here. left_out: those
+    that cost too much. dear: why, and what reads them.
     """
 
     jobs: Jobs
@@ -132,6 +137,8 @@ class _Place:
     few: bool = False
     table: bool = True
     features: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    dear: str = ""
 
     def run(self, job: str, steps: Sequence[str]) -> Iterator[StepDone]:
         request = Job(job, tuple(steps), self.arguments)
@@ -146,7 +153,7 @@ def _split(whole: _Place) -> list[_Place]:
     for name, features in (("abilities", others), ("training", training)):
         if features:
             own = {**whole.variables, GROUP: f"{whole.api.name} {name}"}
-            parts.append(replace(whole, variables=own, table=False, features=features))
+            parts.append(replace(whole, variables=own, table=False, features=features, left_out=()))
     return parts
 
 
@@ -198,17 +205,25 @@ def _conventions(place: _Place) -> Iterator[Convention]:
 
 
 def _abilities(place: _Place) -> tuple[Ability, ...]:
-    if not place.features:
-        return ()
-    found = place.run("abilities", ability_rows.steps(place.api.name, few=place.few, features=place.features))
-    return ability_rows.merged([(done.step, ability_rows.ability(done.step, _told(place.api, done))) for done in found])
+    """What was tried, and as NOT_RUN what was not for its cost."""
+    name = place.api.name
+    tried = ability_rows.steps(name, few=place.few, features=place.features)
+    outcomes = {done.step: _told(place.api, done) for done in (place.run("abilities", tried) if tried else ())}
+    every = ability_rows.steps(name, features=(*place.features, *place.left_out))
+    outcomes |= {step: NotRun(place.dear) for step in every if step not in tried}
+    return ability_rows.merged([(step, ability_rows.ability(step, outcome)) for step, outcome in outcomes.items()])
 
 
 def _told(api: Api, done: StepDone) -> object:
-    """The outcome of a step; an exception in a dtype that the API does not document is its way to refuse that."""
+    """The outcome of a step; an exception in a dtype that the API does not document is its way to refuse that.
+
+    A fault of the device is not: whoever calls this way loses the GPU.
+    """
     _, feature, *variant = done.step.split("|")
     broken = done.outcome
     if feature != "dtype" or variant[0] in api.dtypes or not isinstance(broken, Crashed) or broken.kind != "exception":
+        return broken
+    if any(fault in broken.reason for fault in (*FAULTS, LOST)):
         return broken
     return Rejected((Reason(f"{broken.reason}; it documents {', '.join(api.dtypes)}"),))
 
@@ -273,6 +288,10 @@ def _refusal(
     )
     verdict = backend.decide(api.name, environment, call)
     return verdict.said if isinstance(verdict, Rejected) else ""
+
+
+def _compiles(seconds: float) -> str:
+    return f"each new call compiles for about {seconds:.0f} s"
 
 
 def _dtype(api: Api, device: str) -> str:

@@ -13,6 +13,19 @@ ANNOUNCERS = ("transformers", "torch")
 #: What libraries raise to say that they do not support something. Slips in the code raise the same types without a
 #: `raise` statement, which is how the two are told apart.
 REFUSALS = (ValueError, NotImplementedError, ImportError)
+#: What errors of the device or of torch itself say; their exception type is the one that refusals have, too.
+FAULTS = (
+    "CUDA error",
+    "CUDA driver error",
+    "illegal memory access",
+    "device-side assert",
+    "misaligned address",
+    "unspecified launch failure",
+    "EXECUTION_FAILED",
+    "INTERNAL_ERROR",
+    "INTERNAL ASSERT",
+    "CUBLAS_STATUS",
+)
 #: Where torch's out-of-memory errors on a GPU say what did not fit, and into what.
 _WANTED, _FREE = re.compile(r"[Tt]ried to allocate [\d.]+ \w+"), re.compile(r"of which ([\d.]+ \w+) is free")
 #: Modules of ours that hand the library's calls on to torch unchanged.

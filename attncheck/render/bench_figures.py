@@ -31,7 +31,7 @@ def _figures(cell: BenchCell, entry: BenchTable, bench: Bench, part: float) -> l
     return [
         f"{words.digits((cell.median or 0.0) / size)} {unit}",
         words.spread(cell, size),
-        words.memory(cell.peak_memory),
+        words.peak(cell, entry),
         words.ratio(cell.to_eager),
         words.ratio(cell.to_best),
         *rate,

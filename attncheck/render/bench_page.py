@@ -81,7 +81,7 @@ def _columns(entry: BenchTable, *, narrow: bool) -> tuple[_Column, ...]:
         _Column("median", unit, lambda cell: words.digits((cell.median or 0.0) / size)),
         spread,
         *rate,
-        _Column("", "memory", lambda cell: words.memory(cell.peak_memory)),
+        _Column("", "memory", lambda cell: words.peak(cell, entry)),
         _Column("to", "eager", lambda cell: words.ratio(cell.to_eager)),
         _Column("to", "best", lambda cell: words.ratio(cell.to_best)),
     ]

@@ -19,6 +19,10 @@ LONG_CALL = 0.5
 
 #: Behind the name of a call that is bound by its launch.
 MARK = "*"
+#: For the memory of a call that has none to tell.
+FREED = "–"
+#: In a column of figures, for one that could not be had.
+UNKNOWN = "–"
 
 #: How TFLOP/s are counted, and what the columns of a table are; printed with every bench.
 LEGEND = {
@@ -83,6 +87,12 @@ def memory(size: int | None) -> str:
     return f"{size} B"
 
 
+def peak(cell: BenchCell, table: BenchTable) -> str:
+    """The `memory` of a call, `–` for none; "" in a table where none has any."""
+    there = any(other.peak_memory is not None for other in table.cells)
+    return memory(cell.peak_memory) or (FREED if there else "")
+
+
 def length(tokens: int) -> str:
     """`512`, `16k` (x 1024), `1000`."""
     return f"{tokens // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else str(tokens)
@@ -118,7 +128,10 @@ def legend(tables: Sequence[BenchTable]) -> dict[str, str]:
         "to eager": any(cell.to_eager is not None for cell in cells),
         "to best": any(cell.to_best is not None for cell in cells),
     }
-    return {name: text for name, text in LEGEND.items() if there[name]}
+    found = {name: text for name, text in LEGEND.items() if there[name]}
+    if any(peak(cell, table) == FREED for table in tables for cell in table.cells):
+        found["memory"] += f"; {FREED}: none to tell, the call freed more than it took"
+    return found
 
 
 def share(value: float | None) -> str:

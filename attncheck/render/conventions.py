@@ -61,7 +61,8 @@ def _rules(report: Report) -> list[RenderableType]:
     words = "W counts the query's own token, as `sliding_window=W` of a causal model does."
     if legend := readings.lengths_legend(report.conventions):
         words += f" {legend}"
-    return [_inset(Text(words, style="dim")), Text(), _inset(table)] if rules else []
+    below = [_inset(Text(remark, style="dim")) for remark in readings.remarks(report.conventions)]
+    return [_inset(Text(words, style="dim")), Text(), _inset(table), *below] if rules else []
 
 
 def _blocks(report: Report, style: Style) -> list[RenderableType]:
@@ -102,8 +103,10 @@ def _blocks(report: Report, style: Style) -> list[RenderableType]:
         Verdict.ERROR: "the library broke",
         Verdict.NOT_RUN: "NOT RUN",
     }
-    legend = "   ".join(f"{VERDICT[mark][0]} {text}" for mark, text in words.items() if mark in marks)
-    return [*parts, *([_inset(Text(legend, style="dim"))] if legend else [])]
+    legend = ["   ".join(f"{VERDICT[mark][0]} {text}" for mark, text in words.items() if mark in marks)]
+    if any(readings.NOTHING in (row.keys, row.back, row.ahead, *row.alignment.split()) for row in every):
+        legend.append(f"{readings.NOTHING} in a column: nothing to count or to tell")
+    return [*parts, *(_inset(Text(line, style="dim")) for line in legend if line)]
 
 
 def _abilities(report: Report, style: Style) -> list[RenderableType]:

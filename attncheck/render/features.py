@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from attncheck.backends import interface as backends
 from attncheck.semantics.convention import Ability, Outcome
 from attncheck.verdicts import Verdict
 
@@ -17,11 +18,10 @@ _URGENCY: tuple[Verdict | None, ...] = (
     Verdict.OK,
     None,
     Verdict.NOT_APPLICABLE,
-    Verdict.NOT_RUN,
 )
 #: Exceptions that are worth naming instead of the rule.
 _FEW = 3
-_WORDS = {Outcome.REFUSED: "refused", Outcome.CRASHED: "broke", Outcome.NOT_RUN: "NOT RUN"}
+_WORDS = {Outcome.REFUSED: "refused", Outcome.CRASHED: "broke"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,11 @@ class Row:
 def rows(abilities: Iterable[Ability]) -> list[Row]:
     """Every answer that at least one API gave, by feature; what is wrong comes first.
 
-    APIs that were never run are left out: `never_ran` has them.
+    What was never run is left out: `never_ran` has it.
     """
-    every = tuple(abilities)
-    silent = {api for apis in never_ran(every).values() for api in apis}
+    every = [ability for ability in _of_kernels(abilities) if ability.outcome is not Outcome.NOT_RUN]
     found: dict[tuple[str, Verdict | None, str], list[Ability]] = {}
     for ability in every:
-        if ability.api in silent:
-            continue
         found.setdefault((ability.feature, _mark(ability), _value(ability)), []).append(ability)
     entries = [
         Row(
@@ -61,22 +58,43 @@ def rows(abilities: Iterable[Ability]) -> list[Row]:
         )
         for (feature, mark, value), same in found.items()
     ]
-    asked = list(dict.fromkeys(ability.api for ability in every if ability.api not in silent))
+    asked = list(dict.fromkeys(ability.api for ability in every))
     entries = [replace(row, who=_who(row, entries, asked)) for row in entries]
     names = list(dict.fromkeys(row.feature for row in entries))
     return sorted(entries, key=lambda row: (_place(row.feature), names.index(row.feature), _URGENCY.index(row.mark)))
 
 
 def never_ran(abilities: Iterable[Ability]) -> dict[str, list[str]]:
-    """Reason -> APIs of which not one feature was tried."""
+    """Reason -> the APIs of which not one feature was tried, "flashinfer (softcap, sinks)" where others were."""
     by_api: dict[str, list[Ability]] = {}
-    for ability in abilities:
+    for ability in _of_kernels(abilities):
         by_api.setdefault(ability.api, []).append(ability)
     found: dict[str, list[str]] = {}
     for api, same in by_api.items():
-        if all(ability.outcome is Outcome.NOT_RUN for ability in same):
-            found.setdefault(same[0].detail or "no reason was given", []).append(api)
+        idle = [ability for ability in same if ability.outcome is Outcome.NOT_RUN]
+        if len(idle) == len(same):
+            found.setdefault(_why(idle[0]), []).append(api)
+            continue
+        features: dict[str, list[str]] = {}
+        for ability in idle:
+            features.setdefault(_why(ability), []).append(ability.feature.replace("-", " "))
+        for ability in same:
+            if "not tried" in ability.figures:
+                features.setdefault(_why(ability), []).append(f"other {ability.feature}")
+        for reason, names in features.items():
+            found.setdefault(reason, []).append(f"{api} ({', '.join(names)})")
     return found
+
+
+def _why(ability: Ability) -> str:
+    """Why it was not run, or why the variants were not that its detail ends with."""
+    return ability.detail.rpartition(" not run: ")[2] or "no reason was given"
+
+
+def _of_kernels(abilities: Iterable[Ability]) -> list[Ability]:
+    """Without those of stand-ins, which older reports have: they say nothing of the library."""
+    stand_ins = backends.stand_ins()
+    return [ability for ability in abilities if ability.api not in stand_ins]
 
 
 def remarks(row: Row) -> list[str]:
@@ -99,11 +117,7 @@ def _place(feature: str) -> int:
 def _mark(ability: Ability) -> Verdict | None:
     if ability.outcome is Outcome.READ:
         return None if ability.agrees is None else Verdict.OK if ability.agrees else Verdict.MISMATCH
-    return {
-        Outcome.REFUSED: Verdict.NOT_APPLICABLE,
-        Outcome.CRASHED: Verdict.ERROR,
-        Outcome.NOT_RUN: Verdict.NOT_RUN,
-    }[ability.outcome]
+    return Verdict.NOT_APPLICABLE if ability.outcome is Outcome.REFUSED else Verdict.ERROR
 
 
 def _value(ability: Ability) -> str:
@@ -111,8 +125,8 @@ def _value(ability: Ability) -> str:
 
 
 def _remarks(same: Iterable[Ability], mark: Verdict | None) -> Iterable[tuple[str, str]]:
-    """Of what is wrong, broke or did not run: refusals say no more than that the API lacks the feature."""
-    if mark in (Verdict.MISMATCH, Verdict.ERROR, Verdict.NOT_RUN):
+    """Of what is wrong or broke: refusals say no more than that the API lacks the feature."""
+    if mark in (Verdict.MISMATCH, Verdict.ERROR):
         for ability in same:
             if detail := " ".join(ability.detail.split()):
                 yield ability.api, detail

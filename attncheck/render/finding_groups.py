@@ -32,6 +32,16 @@ class Group:
                 same.append(finding)
         return found
 
+    def by_reason(self) -> list[list[Finding]]:
+        """The findings whose evidence says the same on both sides, the lead's first: with what says nothing itself."""
+        found: dict[tuple[str, str], list[Finding]] = {}
+        for finding in (self.lead, *self.findings):
+            key = (finding.evidence.declared, finding.evidence.effective)
+            same = found.setdefault(key, []) if all(key) or not found else next(iter(found.values()))
+            if finding not in same:
+                same.append(finding)
+        return list(found.values())
+
 
 def groups(findings: Iterable[Finding]) -> list[Group]:
     """Grouped by slug and severity, errors first, then in the report's order."""

@@ -15,13 +15,12 @@ from attncheck.render.finding_groups import Group, groups
 from attncheck.render.interface import Style
 from attncheck.render.parts import hanging
 from attncheck.render.picture import picture
-from attncheck.render.sides import apart, distinct, sides
+from attncheck.render.sides import apart, distinct, first_difference, sides
 from attncheck.render.symbols import SEVERITY
-from attncheck.render.wording import BASIS_WORDS, first_line, headline_lines, layer_ranges, scenario_words
+from attncheck.render.wording import BASIS_WORDS, first_line, headline_lines, layer_ranges, plural, scenario_words
 from attncheck.report import Report
 from attncheck.semantics.keepmask import KeepMask
 from attncheck.semantics.kernel_names import BRIEF, shortened
-from attncheck.semantics.observation import Basis
 
 #: How many errors get a picture: a screenful of them hides what comes after. Of the warnings, the first does where no
 #: error has one.
@@ -91,18 +90,31 @@ def _short(group: Group, drawn: Sequence[Text], report: Report) -> list[Renderab
         parts += [_indented(Text(first_line(finding.headline or finding.message))), *_against(finding, 4)]
     if (more := len(figures) - _FIGURES) > 0:
         parts.append(_indented(Text(f"... and {more} more like it; --format json lists them all", style="dim")))
-    if not figures:
-        parts.append(_indented(Text(first_line(lead.headline or lead.message))))
-    parts += [_indented(line) for line in places(group.findings, report)]
-    parts += [] if figures else _against(lead, 2)
-    if drawn:
-        parts += [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()]
+    pictured: list[RenderableType] = [Text(), *(Padding(line, (0, 0, 0, 4)) for line in drawn), Text()] if drawn else []
+    if figures:
+        parts += [*map(_indented, places(group.findings, report)), *pictured]
+    else:
+        parts += [_indented(Text(first_line(lead.headline or lead.message))), *_reasons(group, pictured, report)]
     pasted: list[str] = []
     for entry in distinct((lead, *group.findings))[:_FIXES]:
         label = "also" if entry.paste in filter(None, pasted) else "or" if pasted else "fix"  # the same, elsewhere
         pasted.append(entry.paste)
         parts.append(labelled(label, Text(entry.text, style="green")))
     return parts[:-1] if isinstance(parts[-1], Text) and not parts[-1].plain else parts
+
+
+def _reasons(group: Group, pictured: Sequence[RenderableType], report: Report) -> list[RenderableType]:
+    """Where, and declared against effective there: each pair of them once, with its own places."""
+    reasons = group.by_reason()
+    parts: list[RenderableType] = []
+    for same in reasons[:_MESSAGES]:
+        parts += [*map(_indented, places(same, report)), *_against(same[0], 2 if len(reasons) == 1 else 4)]
+        parts += pictured if same is reasons[0] else []
+    if left := reasons[_MESSAGES:]:
+        parts += map(_indented, places([finding for same in left for finding in same], report))
+        words = f"for {plural(len(left), 'other reason')}; --format json lists them all"
+        parts.append(_indented(Text(words, style="dim"), 4))
+    return parts
 
 
 def _against(finding: Finding, indent: int) -> list[RenderableType]:
@@ -205,36 +217,6 @@ def _evidence(finding: Finding, *, full: bool) -> Table | None:
 def _cut(text: str) -> str:
     """A library may put pages into one line; JSON has all of it."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT].rsplit(' ', 1)[0]} [...]"
-
-
-def first_difference(finding: Finding) -> str:
-    """`query 8 sees key 0; 136 cells leaked; heads 0, 2 only`; "" where no cell is known.
-
-    Of a probe that looked at chosen keys: `of the 39 keys probed, over 32 heads: 320 cells leaked`.
-    """
-    evidence = finding.evidence
-    words = []
-    if evidence.first_difference is not None:
-        row, query, key = evidence.first_difference
-        verb = "and" if bool(evidence.leaked) == bool(evidence.missed) else "sees" if evidence.leaked else "misses"
-        words.append(f"query {query} {verb} key {key}" + (f" in batch row {row}" if row else ""))
-    kinds = ((evidence.leaked, "leaked"), (evidence.missed, "missed"))
-    counts = "; ".join(f"{many} cell{'' if many == 1 else 's'} {what}" for many, what in kinds if many)
-    if counts and (of := _counted_over(finding)) is not None:
-        words.append(of + counts)
-    if evidence.heads:
-        words.append(f"heads {layer_ranges(evidence.heads)} only")
-    return "; ".join(words)
-
-
-def _counted_over(finding: Finding) -> str | None:
-    """What counts of cells are of: "" for the whole mask; None where an older report does not say which keys."""
-    figures = finding.evidence.figures
-    keys, heads = figures.get("keys_probed"), figures.get("heads_probed")
-    if keys is not None:
-        return f"of the {keys} keys probed, over {heads} head{'' if heads == 1 else 's'}: "
-    # Older reports name the queries beside counts of cells of chosen keys, and not how many keys those were.
-    return None if finding.basis is Basis.MEASURED and "queries" in figures else ""
 
 
 def _picture(finding: Finding, style: Style) -> list[Text]:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.render import html_masks
 from attncheck.render.finding_groups import Group, groups
-from attncheck.render.findings import first_difference, places
+from attncheck.render.findings import places
 from attncheck.render.html_markup import Html, bullets, code, coloured, copyable, facts, fold, join, tag
 from attncheck.render.markup import clipped
-from attncheck.render.sides import sides
+from attncheck.render.sides import first_difference, sides
 from attncheck.render.symbols import SEVERITY
 from attncheck.render.wording import first_line, plural
 from attncheck.report import Report

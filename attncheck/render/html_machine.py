@@ -86,7 +86,8 @@ def _rules(report: Report) -> Html:
     legend = tag(
         "p", "W counts the query's own token, as ", code("sliding_window=W"), " of a causal model does. ", lengths
     )
-    return join([legend, grid, never])
+    below = [tag("p", remark, class_="dim") for remark in readings.remarks(report.conventions)]
+    return join([legend, grid, *below, never])
 
 
 def _calls(report: Report) -> Html:

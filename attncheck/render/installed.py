@@ -139,7 +139,7 @@ def _flag_facts(flags: Mapping[str, str]) -> list[Fact]:
     changed = [(n, v) for n, v in flags.items() if not _KERNEL.search(n) and v not in _USUAL.get(n, ())]
     facts += [("switch", f"{n} = {v}", "not torch's default" if n in _USUAL else "", "") for n, v in changed]
     if flags and not changed:
-        facts.append(("switches", "all at torch's defaults", "", ""))
+        facts.append(("other switches" if off else "switches", "all at torch's defaults", "", ""))
     return facts
 
 

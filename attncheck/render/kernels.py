@@ -28,12 +28,17 @@ def sections(report: Report) -> list[RenderableType]:
 
 
 def rows(report: Report) -> Iterator[tuple[str, str, str]]:
-    """(implementation, kernel, what was launched or why it refused); none where no profiler saw a kernel."""
+    """(implementation, kernel, what was launched or why it refused); none where no profiler saw a kernel.
+
+    Names that differ only in what is cut off are one row; JSON has all of them in full.
+    """
     if not any(entry.launched for entry in report.implementations):
         return
     for entry in report.implementations:
-        for launched in entry.launched:
-            yield entry.name, launched.kernel or "chosen by itself", shortened(launched.name, BRIEF)
+        yield from dict.fromkeys(
+            (entry.name, launched.kernel or "chosen by itself", shortened(launched.name, BRIEF))
+            for launched in entry.launched
+        )
         for kernel, text in _refused(entry.refusals):
             yield entry.name, kernel, text
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from attncheck.findings import Finding, Severity
 from attncheck.render.finding_groups import Group, groups
-from attncheck.render.findings import first_difference, places
+from attncheck.render.findings import places
 from attncheck.render.markup import bullets, code, fenced, fold, table, text
 from attncheck.render.picture import picture
-from attncheck.render.sides import distinct, sides
+from attncheck.render.sides import distinct, first_difference, sides
 from attncheck.render.symbols import SEVERITY
 from attncheck.render.wording import first_line, headline_lines, plural
 from attncheck.report import Report

@@ -33,6 +33,7 @@ def tables(report: Report) -> Iterator[tuple[str, str]]:
         if lengths := readings.lengths_legend(report.conventions):
             legend += f" {text(lengths)}"
         parts = [f"### What a window of {WINDOW} means", legend, table(heading, rows)]
+        parts += [text(remark) for remark in readings.remarks(report.conventions)]
         parts.append(_never(readings.never_ran(report.conventions)))
         yield "what window numbers mean", "\n\n".join(filter(None, parts))
     elif report.conventions:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from attncheck.backends import interface as backends
 from attncheck.semantics.convention import WINDOW, Convention, Outcome
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.spec import Alignment
 from attncheck.verdicts import Verdict
 
 _WORDS = {Outcome.REFUSED: "refused", Outcome.CRASHED: "broke", Outcome.NOT_RUN: "NOT RUN"}
-_NOTHING = "–"
+#: In a column: there is nothing to say.
+NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,22 @@ def lengths_legend(conventions: Iterable[Convention]) -> str:
     return words
 
 
+def remarks(conventions: Iterable[Convention]) -> list[str]:
+    """What "–" stands for in the table of `rules`, and which of its APIs run no kernel of their library."""
+    readings = tuple(conventions)
+    found = rules(readings)
+    said = []
+    if any(rule.means == NOTHING for rule in found):
+        said.append(f'{NOTHING} under "{WINDOW} is": it takes no number; a mask written out means what it says.')
+    if any(NOTHING in rule.alignment.split() for rule in found):
+        said.append(f'{NOTHING} under "{lengths_heading(readings)}": not read, or no row tells.')
+    stand_ins = backends.stand_ins()
+    named = [
+        f"{rule.api}: {stand_ins[rule.api]}; read for its numbers only." for rule in found if rule.api in stand_ins
+    ]
+    return [*said, *named]
+
+
 def rows(readings: Sequence[Convention]) -> tuple[Row, ...]:
     """The readings of one API, one row a call."""
     calls: dict[str, list[Convention]] = {}
@@ -130,7 +148,7 @@ def rules(conventions: Iterable[Convention]) -> list[Rule]:
             continue
         windows = [reading for reading in readings if _says_window(reading)]
         numbered = next((reading for reading in windows if reading.number == WINDOW), None)
-        means = _NOTHING if numbered is None or numbered.keys is None else _keys(numbered.keys)
+        means = NOTHING if numbered is None or numbered.keys is None else _keys(numbered.keys)
         best = next((window for window in windows if window.agrees is not False), None)
         best = best or next((window for window in windows if _counted(window)), None)
         aligned = _alignment(readings, best)
@@ -147,7 +165,7 @@ def _alignment(readings: Sequence[Convention], best: Convention | None) -> str:
     """Of the call to write where that was read at unequal lengths, else of a causal one."""
     calls = [] if best is None else [best.call]
     calls += [reading.call for reading in readings if reading.question == "causal"]
-    found = {row.call: row.alignment for row in rows(readings) if row.alignment.strip(f"{_NOTHING} /")}
+    found = {row.call: row.alignment for row in rows(readings) if row.alignment.strip(f"{NOTHING} /")}
     return next((found[call] for call in calls if call in found), "")
 
 
@@ -169,7 +187,7 @@ def _counted(window: Convention) -> bool:
 def _row(call: str, readings: Sequence[Convention], pairs: Sequence[tuple[int, int]]) -> Row:
     base = next((reading for reading in readings if reading.q_len == reading.kv_len), None)
     unequal = {(reading.q_len, reading.kv_len): reading for reading in readings if reading.q_len != reading.kv_len}
-    words = [_aligned(unequal[pair]) if pair in unequal else _NOTHING for pair in pairs]
+    words = [_aligned(unequal[pair]) if pair in unequal else NOTHING for pair in pairs]
     alignment = "" if not unequal else words[0] if len(set(words)) == 1 else " / ".join(words)
     remarks = _remarks(readings)
     if base is None:
@@ -177,8 +195,8 @@ def _row(call: str, readings: Sequence[Convention], pairs: Sequence[tuple[int, i
     if base.outcome is not Outcome.READ:
         return Row(call, _mark(readings), _WORDS[base.outcome], "", "", alignment, remarks)
     if base.empty_rows >= base.q_len:
-        return Row(call, _mark(readings), "0", _NOTHING, _NOTHING, alignment, remarks)
-    keys = _NOTHING if base.keys is None else str(base.keys)
+        return Row(call, _mark(readings), "0", NOTHING, NOTHING, alignment, remarks)
+    keys = NOTHING if base.keys is None else str(base.keys)
     return Row(call, _mark(readings), keys, _side(base.left), _side(base.right), alignment, remarks)
 
 
@@ -228,7 +246,7 @@ def _said(reading: Convention) -> list[str]:
 def _aligned(reading: Convention) -> str:
     if reading.outcome is not Outcome.READ:
         return _WORDS[reading.outcome]
-    return _NOTHING if reading.alignment is None else reading.alignment.value
+    return NOTHING if reading.alignment is None else reading.alignment.value
 
 
 def _side(distance: int | None) -> str:

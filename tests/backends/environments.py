@@ -41,8 +41,8 @@ def _machine(name: str, capability: tuple[int, int], mebibytes: int) -> Environm
     return replace(H100, gpus=(Gpu(0, name, capability, mebibytes * _MIB, "580.159.04"),))
 
 
-#: Recorded by `attncheck doctor --format json` on the machine itself (tests/gpu/recorded/doctor.json), with the
-#: libraries installed there later.
+#: As `attncheck doctor --format json` recorded it on the machine itself (tests/gpu/recorded/doctor.json), without its
+#: xformers, of which no operator works there.
 H100 = Environment(
     "3.12.3",
     "Linux x86_64",
@@ -84,8 +84,25 @@ NO_TORCH = Environment(
     gpu_note="no NVIDIA driver: NVML Shared Library Not Found",
 )
 
+#: A machine with an H100 whose torch is built for CPU only, and the same without any torch.
+H100_CPU_TORCH = replace(H100, torch_cuda="")
+H100_NO_TORCH = replace(with_libraries(H100, {"torch": None}), torch_cuda=None)
+
+#: The kernel libraries, in releases that were read or run; `with_libraries` puts them on a machine that lacks some.
+KERNEL_LIBRARIES: Mapping[str, str] = {
+    "flash-attn": "2.8.3",
+    "flash-attn-3": "3.0.0",
+    "flash-attn-4": "4.0.0b36",
+    "flashinfer-python": "0.7.2",
+    "nvidia-cudnn-frontend": "1.32.0",
+    "transformer-engine": "2.20.2",
+    "xformers": "0.0.35",
+}
+
 ENVIRONMENTS: Mapping[str, Environment] = {
     "H100": H100,
+    "H100, torch for CPU": H100_CPU_TORCH,
+    "H100, no torch": H100_NO_TORCH,
     "T4": T4,
     "A100": A100,
     "L4": L4,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attncheck.backends.interface import Ask, Call, NoOperators, Usable, apis
+from attncheck.backends.interface import Ask, Call, NoOperators, Usable, apis, stand_ins
 from attncheck.backends.xformers import BACKEND
 from attncheck.backends.xformers_masks import Mask
 from attncheck.semantics.observation import Rejected
@@ -233,6 +233,7 @@ def test_mask_classes_need_no_gpu_and_say_that_no_operator_ran():
     verdict = BACKEND.decide("xformers-mask", having(CPU_ONLY), Call())
     assert isinstance(verdict, Usable)
     assert "no operator" in verdict.note
+    assert stand_ins() == {"xformers-mask": verdict.note}
     assert "no operator" in api("xformers-mask").call
     assert api("xformers-mask").devices == ("cpu", "cuda")
     assert limits_broken(BACKEND.decide("xformers-mask", CPU_ONLY, Call())) == ["xformers installed"]

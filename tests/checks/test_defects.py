@@ -10,6 +10,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from attncheck import doctor
 from attncheck.backends import interface as backends
 from attncheck.checks import defects, registry
 from attncheck.checks.defect_table import CUDNN, Defect, installed, parsed, table
@@ -93,9 +94,9 @@ def test_every_row_speaks_of_things_that_exist(entry: Defect) -> None:
     assert all(registry.rule(slug) is not None for slug in entry.slugs)
     assert bool(entry.slugs) == bool(entry.implementations)
     if entry.told_by is not None:
-        rule, field = entry.told_by
-        assert registry.rule(rule) is not None
-        assert field in Machine.__dataclass_fields__
+        slug, field = entry.told_by
+        (check,) = (check for check in doctor.machine_checks() if check.rule.slug == slug)
+        assert field in ("environment", *check.needs), f"{slug} reads {check.needs} and would not look"
     if entry.probe is not None:
         assert entry.probe.kind in ("ability", "convention")
         assert entry.probe.api in backends.apis()

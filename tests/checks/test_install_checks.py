@@ -11,6 +11,7 @@ from attncheck import doctor
 from attncheck.checks.installation import broken_installs
 from attncheck.checks.machine import Machine
 from attncheck.checks.mending import wheel_tag
+from attncheck.checks.runnable import importable, usable_here
 from attncheck.environment import Environment, Gpu, Library
 from attncheck.findings import Finding, Severity
 from attncheck.installed.inventory import Build, Clobbered, Copies, Incomplete, Inventory, Unmet
@@ -22,6 +23,7 @@ from tests import builders
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
 T4 = Gpu(1, "Tesla T4", (7, 5), 16 << 30)
+L4 = Gpu(1, "NVIDIA L4", (8, 9), 23 << 30)
 RTX = Gpu(1, "NVIDIA GeForce RTX 5090", (12, 0), 32 << 30)
 TORCH = Build(cuda="13.0", cxx11abi="TRUE", python="cp312", architectures=("7.5", "8.0", "9.0", "10.0", "12.0"))
 FLASH = Build(cuda="13", cxx11abi="TRUE", python="cp312", architectures=("9.0",), needed=("libc10.so",))
@@ -298,9 +300,23 @@ def test_every_gpu_without_code_is_named() -> None:
     finding = one("no-kernel-image", machine(here, builds={"flash-attn": FLASH}))
     assert finding.severity is Severity.WARNING
     assert "holds no code for GPU 1 (Tesla T4, 7.5): it is built for 9.0" in finding.message
-    assert paste(finding).startswith("FLASH_ATTN_CUDA_ARCHS=75 pip install")
+    (only,) = finding.recommendations
+    assert "would not help, it needs compute capability 8.0 or newer" in only.text
+    assert not only.settings
     ptx = replace(FLASH, architectures=("7.0+PTX", "9.0"))
     assert judged("no-kernel-image", machine(here, builds={"flash-attn": ptx})) == ()
+
+
+def test_a_library_is_compiled_for_every_gpu_that_it_supports() -> None:
+    others = (L4, replace(T4, index=2))
+    here = environment(H100, *others, flash_attn="2.8.3", xformers="0.0.35")
+    facts = machine(here, builds={"flash-attn": FLASH, "xformers": replace(FLASH, torch="2.11")})
+    flash, xformers = judged("no-kernel-image", facts)
+    assert "GPU 1 (NVIDIA L4, 8.9), GPU 2 (Tesla T4, 7.5)" in flash.message
+    assert paste(flash).startswith('FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS="90;80" pip install')
+    assert paste(xformers).startswith('TORCH_CUDA_ARCH_LIST="9.0;8.9;7.5" pip install')
+    cpu = judged("no-kernel-image", machine(replace(here, torch_cuda=""), builds={"flash-attn": FLASH}))
+    assert not any(advice.settings for finding in cpu for advice in finding.recommendations)
 
 
 def test_a_torch_without_code_for_the_gpu_is_an_error() -> None:
@@ -380,8 +396,8 @@ def test_a_torch_that_cannot_say_what_it_is_is_broken() -> None:
     finding = one("install-broken", facts)
     assert (finding.severity, paste(finding)[:28]) == (Severity.ERROR, "pip install --force-reinstal")
     assert "cannot be asked for its own state: AttributeError" in finding.message
-    usable = replace(facts, implementations=doctor.usable_here(facts.environment))
-    assert not any(entry.status is Status.OK for entry in doctor.importable(usable))
+    usable = replace(facts, implementations=usable_here(facts.environment))
+    assert not any(entry.status is Status.OK for entry in importable(usable))
     stray = replace(facts.environment, libraries=(Library("torch", "2.11.0", origin="/proj/torch.py"),))
     shadowed = one("install-broken", replace(facts, environment=stray))
     assert "`import torch` loads /proj/torch.py" in shadowed.message
@@ -420,6 +436,7 @@ def test_unmet_requirements_are_listed_once_a_package() -> None:
     finding = one("requirement-unmet", machine(unmet=unmet))
     assert paste(finding) == 'pip install "einops" "quack-kernels>=0.5"'
     assert "quack-kernels>=0.5: 0.1" in finding.evidence.effective
+    assert finding.message.endswith("einops (not installed), quack-kernels>=0.5 (0.1 is installed)")
 
 
 def test_files_that_are_gone() -> None:

@@ -10,7 +10,7 @@ import pytest
 from attncheck import checks
 from attncheck.environment import Environment
 from attncheck.findings import Finding, Severity
-from attncheck.render.findings import first_difference
+from attncheck.render.sides import first_difference
 from attncheck.semantics.shape import WrongCells
 from attncheck.semantics.spec import MaskSpec, Window
 from attncheck.semantics.written import SHORT_QUERIES

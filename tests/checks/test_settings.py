@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from attncheck.checks.machine import Machine, MachineCheck
+from attncheck.checks.runnable import importable, usable_here
 from attncheck.checks.settings import (
     GROUP,
+    all_off,
     changed_flags,
     disabled_kernels,
     uncompiled,
@@ -20,6 +22,9 @@ from attncheck.findings import Severity
 from attncheck.gpus import Gpu
 from attncheck.installed.state import TorchState
 from attncheck.probe.torch_trial import FLAGS
+from attncheck.render import interface
+from attncheck.verdicts import Status
+from tests import sample_machines
 from tests.backends.environments import CPU_ONLY, H100
 
 FLASH, EFFICIENT, CUDNN, MATH = (
@@ -75,20 +80,48 @@ def test_a_kernel_that_is_off_from_the_start(off: tuple[str, ...], severity: Sev
     (finding,) = disabled_kernels(on_h100(**dict.fromkeys(off, "False")))
     assert finding.severity is severity
     assert words in finding.message
-    pastes = [setting.paste for setting in finding.recommendations[0].settings]
-    assert len(pastes) == len(off)
-    assert all(paste.startswith("torch.backends.cuda.enable_") and paste.endswith("_sdp(True)") for paste in pastes)
+    pastes = finding.recommendations[0].paste.splitlines()
+    assert pastes == [flag.replace("cuda.", "cuda.enable_").replace("_enabled()", "(True)") for flag in off]
     assert off[0] in finding.reproduction
+
+
+@pytest.mark.parametrize("off", [(FLASH, MATH), (MATH,)])
+def test_pages_tell_what_it_leads_to_and_all_that_mends_it(off: tuple[str, ...]) -> None:
+    """Also where two causes, each with kernels of its own, make one group."""
+    flags = {**DEFAULTS, **dict.fromkeys(off, "False")}
+    changed = (("deepspeed", EFFICIENT, "True", "False"),)
+    findings = tuple(disabled_kernels(Machine(H100, torch=replace(ON_H100, flags=flags, changed_by_import=changed))))
+    assert len(findings) == 2
+    report = replace(sample_machines.h100_report(), findings=findings)
+    for form in ("terminal", "markdown", "html"):
+        text = " ".join(interface.render(report, form).replace("&#x27;", "'").replace("&#39;", "'").split())
+        assert "cannot take fail with 'No available kernel. Aborting execution.'" in text, form
+        for flag in (*off, EFFICIENT):
+            assert flag.replace("cuda.", "cuda.enable_").replace("_enabled()", "(True)") in text, form
 
 
 def test_no_kernel_left_is_an_error() -> None:
     (finding,) = disabled_kernels(on_h100(**dict.fromkeys((FLASH, EFFICIENT, CUDNN, MATH), "False")))
     assert finding.severity is Severity.ERROR
-    assert "No available kernel" in finding.message
+    assert "every SDPA call fails with 'No viable backend'" in finding.message
+    assert not finding.headline, "pages would tell the headline alone"
+    assert "if you need" not in finding.recommendations[0].text
     # A CPU has the flash and the math kernel only: what is left on is of no use there.
     flags = {**ON_CPU.flags, FLASH: "False", MATH: "False"}
     (finding,) = disabled_kernels(Machine(CPU_ONLY, torch=replace(ON_CPU, flags=flags)))
     assert finding.severity is Severity.ERROR
+
+
+def test_sdpa_cannot_run_without_any_kernel() -> None:
+    def runs(**off: str) -> bool:
+        state = replace(ON_H100, flags={**DEFAULTS, **off})
+        found = importable(Machine(H100, usable_here(H100), torch=state))
+        return next(entry.status is Status.OK for entry in found if entry.name == "sdpa")
+
+    every = dict.fromkeys((FLASH, EFFICIENT, CUDNN, MATH), "False")
+    assert not runs(**every)
+    assert runs(**{**every, EFFICIENT: "True"})
+    assert not all_off(replace(ON_H100, flags={})), "nothing was read"
 
 
 def test_a_cudnn_kernel_that_is_off_by_default_says_nothing() -> None:

@@ -52,18 +52,18 @@ COVERED: dict[int, tuple[str, ...]] = {
     37: ("silent-fallback", "flash-not-off"),
     38: ("silent-fallback",),
     # Speed
+    6: ("slow-path",),
     31: ("flex-uncompiled",),
     # The tool itself: a crash is a finding of this rule, and what did not run is NOT RUN
     42: ("backend-unusable",),
 }
 #: Rows that no rule finds by itself yet -> why, or what shows them without one.
 UNCOVERED: dict[int, str] = {
-    6: "speed only: needs a benchmark",
     25: "the dtype of each call is the user's program's, not the config's",
     28: "the scenario output-attentions shows which implementation answers; asking for weights is no fault",
     32: "servers are not probed",
     40: "TransformerEngine's own reasons are in the convention table as refusals",
-    41: "needs a benchmark",
+    41: "that the device slowed down is a remark beside the times of a bench, no fault of an implementation",
 }
 
 

@@ -134,10 +134,17 @@ def slips(*_: Any, **__: Any) -> Any:
     return {}["missing"]
 
 
-def knows_two_dtypes(query: Any, key: Any, value: Any, **arguments: Any) -> Any:
-    """A library that looks its kernels up by dtype, without a word for those it has none for."""
+def knows_two_dtypes(query: Any, key: Any, value: Any, *, otherwise: str = "", **arguments: Any) -> Any:
+    """A library that looks its kernels up by dtype, without a word for those it has none for.
+
+    otherwise: in half precision it calls one all the same and breaks the device ("fault"), or the process ("death").
+    """
     import torch
 
+    if query.dtype is torch.float16 and otherwise == "fault":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if query.dtype is torch.float16 and otherwise == "death":
+        os.kill(os.getpid(), signal.SIGSEGV)
     {torch.float32: "a kernel", torch.bfloat16: "another"}[query.dtype]
     return attend(query, key, value, **arguments)
 
@@ -222,6 +229,7 @@ def _api(
     devices: tuple[str, ...] = ("cpu", "cuda"),
     environment: Mapping[str, str] | None = None,
     compiles: float = 0.0,
+    stand_in: str = "",
 ) -> Api:
     return Api(
         name,
@@ -234,6 +242,7 @@ def _api(
         ("float32", "bfloat16"),
         environment or {},
         compiles=compiles,
+        stand_in=stand_in,
     )
 
 
@@ -275,6 +284,8 @@ BACKEND = Backend(
         _api("fake-refusing", refuses),
         _api("fake-slipping", slips),
         _api("fake-two-dtypes", knows_two_dtypes),
+        _api("fake-half-faults", knows_two_dtypes, own={"otherwise": "fault"}),
+        _api("fake-half-dies", knows_two_dtypes, own={"otherwise": "death"}),
         _api("fake-dying", dies),
         _api("fake-unloadable", load=no_file),
         _api("fake-rejected"),
@@ -285,6 +296,7 @@ BACKEND = Backend(
         _api("fake-other-windows", rows=(*spellings(), *OTHER_WINDOWS)),
         _api("fake-compiled", compiles=5.0),
         _api("fake-slow", compiles=100.0),
+        _api("fake-stand-in", stand_in="fake masks, applied by plain torch"),
         _api("fake-gpu", devices=("cuda",)),
         _api("fake-variable", environment={"FAKE_SWITCH": "1"}),
     ),

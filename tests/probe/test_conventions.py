@@ -100,6 +100,16 @@ def test_an_exception_in_a_dtype_that_is_not_documented_is_a_refusal(jobs: Jobs)
     assert "float32, bfloat16 crashed: KeyError" in abilities["dtype"].detail
 
 
+@pytest.mark.parametrize(("api", "how"), [("fake-half-faults", "CUDA error"), ("fake-half-dies", "SIGSEGV")])
+def test_a_dtype_that_breaks_the_device_or_the_process_is_a_crash_though_it_is_not_documented(
+    jobs: Jobs, api: str, how: str
+) -> None:
+    _, abilities = read(jobs, api)
+    assert "float16 crashed: " in abilities["dtype"].detail
+    assert how in abilities["dtype"].detail
+    assert "float64 refused: KeyError" in abilities["dtype"].detail
+
+
 def test_a_library_without_operators_is_one_row(jobs: Jobs) -> None:
     rows, abilities = read(jobs, "fake-no-operators")
     (row,) = rows
@@ -128,8 +138,35 @@ def test_what_compiles_for_a_minute_is_read_only_when_it_is_named(jobs: Jobs) ->
     rows, named = read(jobs, "fake-slow")
     assert len(rows) == 11
     assert {row.outcome for row in rows} == {Outcome.READ}
-    assert list(named) == ["dtype", "gqa"]
-    assert named["dtype"].value == "float32, float16, bfloat16"
+    left_out = {name for name, ability in named.items() if ability.outcome is Outcome.NOT_RUN}
+    assert left_out == {"head_dim", "softcap", "sinks", "alibi", "empty-rows", "backward", "determinism"}
+    assert {(named[name].detail, named[name].basis, named[name].agrees) for name in left_out} == {
+        ("each new call compiles for about 100 s: attncheck doctor --api fake-slow --thorough", None, None)
+    }
+    assert named["gqa"].value == "interleaved"
+    assert named["dtype"].value == "float32, float16, bfloat16; float64 not tried"
+
+
+def test_what_compiles_for_seconds_is_not_tried_at_every_width_and_says_so(jobs: Jobs) -> None:
+    _, abilities = read(jobs, "fake-compiled")
+    widths = abilities["head_dim"]
+    assert (widths.value, widths.agrees) == ("64, 128, 256; 12 others not tried", True)
+    assert widths.figures["right"] == "64, 128, 256"
+    assert str(widths.figures["not tried"]).startswith("8, 16, 32, 40, 80, ")
+    assert widths.detail.endswith(
+        "512, (192, 128), (576, 512) not run: each new call compiles for about 5 s: attncheck doctor --thorough"
+    )
+    assert {ability.outcome for ability in abilities.values()} == {Outcome.READ}
+    _, full = conventions.read(
+        jobs, builders.ENVIRONMENT, "cpu", only=("fake-compiled",), plugins=PLUGINS, thorough=True
+    )
+    assert [a.value for a in full if a.feature == "head_dim"] == ["8 .. 512, (192, 128), (576, 512)"]
+
+
+def test_a_stand_in_shows_what_numbers_mean_and_no_abilities(jobs: Jobs) -> None:
+    rows, abilities = read(jobs, "fake-stand-in")
+    assert {row.outcome for row in rows} == {Outcome.READ}
+    assert not abilities
 
 
 def test_flex_attention_is_read_on_a_cpu_when_it_is_named() -> None:
@@ -143,7 +180,7 @@ def test_flex_attention_is_read_on_a_cpu_when_it_is_named() -> None:
     assert "flex_attention" not in told.processes
     rows, abilities = conventions.read(told, builders.ENVIRONMENT, "cpu", only=("flex_attention",))  # type: ignore[arg-type]
     assert len(rows) == 11
-    assert {ability.feature for ability in abilities} == {"dtype", "gqa"}
+    assert {ability.feature for ability in abilities if "told so" in ability.detail} == {"dtype", "gqa"}
     assert told.processes["flex_attention"] == {(("dynamo", "True"),)}
 
 

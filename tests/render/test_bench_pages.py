@@ -174,6 +174,22 @@ def test_the_legend_explains_the_columns_that_there_are() -> None:
     assert "of copy" not in legend
 
 
+@pytest.mark.parametrize("form", ["terminal", "markdown", "html"])
+def test_a_memory_that_could_not_be_told_is_no_blank(form: str) -> None:
+    why = "–: none to tell, the call freed more than it took"
+    known, freed = timed(case("eager", 4096), 6.4), timed(case("sdpa", 4096), 5.0, peak_memory=None)
+
+    def rendered(*cells: BenchCell) -> str:
+        return " ".join(interface.render(with_cells(*cells), form).split())
+
+    assert why in rendered(known, freed)
+    both = rendered(known, replace(freed, peak_memory=known.peak_memory))
+    assert rendered(known, freed).count("–") == both.count("–") + 2, "in its row, and what it means"
+    assert why not in rendered(known)
+    elsewhere = timed(case("sdpa", 4096, head_dim=64), 5.0, peak_memory=None)
+    assert why not in rendered(known, elsewhere), "a table without any has no such column"
+
+
 def test_changes_of_few_repetitions_say_so() -> None:
     report = sample_benches.changed_report()
     assert report.changes is not None
@@ -346,7 +362,7 @@ def test_the_same_fix_for_another_pass_is_shared_and_each_figure_has_its_line() 
     forward, both = (Recommendation(f"use flash ({what})", setting) for what in ("forward", "forward and backward"))
     text = told(forward, both)
     for number in range(2):
-        assert f"  slow {number}\n    fastest 1.00 ms (flash) · this 7.90 ms at 4096 tokens\n" in text
+        assert f"  slow {number}\n    advised 1.00 ms (flash) · this 7.90 ms at 4096 tokens\n" in text
     assert "  fix    use flash (forward)\n" in text
     assert "forward and backward" not in text.split("Findings")[1]
     assert "  or     use another" in told(forward, Recommendation("use another"))
@@ -359,7 +375,7 @@ def test_a_time_is_not_called_declared(format_name: str) -> None:
     found = tuple(replace(finding, evidence=Evidence("1.00 ms", "", "7.90 ms")) for finding in report.findings)
     findings = interface.render(replace(report, findings=found), format_name)
     findings = findings[findings.index("sdpa-efficient takes 15.2") :]
-    assert "fastest" in findings
+    assert "advised" in findings
     assert "declared" not in findings.split("</details>")[0].split("Environment")[0]
 
 

@@ -168,6 +168,7 @@ def test_sdpa_kernels_that_are_off_are_named() -> None:
     flags = {f"torch.backends.cuda.{name}_sdp_enabled()": str(name != "cudnn") for name in ("flash", "math", "cudnn")}
     (fact,) = [f for f in installed.torch_facts(TorchState("2.13.0", flags=flags)) if f[0] == "SDPA kernels"]
     assert fact[1] == "flash, math on; cudnn off"
+    assert ("other switches", "all at torch's defaults", "", "") in installed.torch_facts(TorchState("", flags=flags))
 
 
 def test_no_blank_line_stands_where_nothing_was_read() -> None:

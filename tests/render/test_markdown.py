@@ -276,6 +276,16 @@ def test_an_encoding_without_symbols_gets_ascii() -> None:
     assert "x broken: files-clobbered" in text
 
 
+@pytest.mark.parametrize("form", ["terminal", "markdown", "html"])
+def test_kernels_whose_names_differ_in_what_is_cut_off_are_one_line(form: str) -> None:
+    report = sample_reports.faulty_report()
+    cutlass = "kernel_cutlass_kernel_flash_fwd_sm90_object_at__tensor0000o"
+    ran = tuple(Launched(kernel, f"{cutlass}{end}") for kernel, end in (("", "1110"), ("", "2142"), ("flash", "1110")))
+    sdpa = dataclasses.replace(report.implementations[1], launched=ran)
+    text = interface.render(dataclasses.replace(report, implementations=(report.implementations[0], sdpa)), form)
+    assert text.count("kernel_flash_fwd_sm90") == 2
+
+
 def test_kernels_that_ran_are_in_a_fold() -> None:
     report = sample_reports.faulty_report()
     name = "void flash::flash_fwd_kernel<Traits, `x`>"

@@ -202,5 +202,45 @@ def test_every_ability_is_in_a_row_or_named_as_not_run() -> None:
 def test_a_feature_that_did_not_run_says_why() -> None:
     ran = Ability("any", "gqa", "interleaved", Outcome.READ, Basis.MEASURED, True)
     idle = Ability("any", "sinks", "", Outcome.NOT_RUN, None, detail="out of time")
-    row = next(row for row in features.rows([ran, idle]) if row.feature == "sinks")
-    assert (row.mark, row.value, row.remarks) == (Verdict.NOT_RUN, "NOT RUN", (("any", "out of time"),))
+    other = replace(idle, feature="empty-rows")
+    assert [row.feature for row in features.rows([ran, idle, other])] == ["gqa"]
+    assert features.never_ran([ran, idle, other]) == {"out of time": ["any (sinks, empty rows)"]}
+    assert features.never_ran([idle, other]) == {"out of time": ["any"]}
+
+
+def test_widths_that_were_not_tried_say_why() -> None:
+    few = Ability(
+        "any",
+        "head_dim",
+        "64, 128; 2 others not tried",
+        Outcome.READ,
+        Basis.MEASURED,
+        True,
+        detail="512 refused: too wide; 8, 16 not run: it compiles for 5 s: --thorough",
+        figures={"not tried": "8, 16"},
+    )
+    assert features.never_ran([few]) == {"it compiles for 5 s: --thorough": ["any (other head_dim)"]}
+    (row,) = features.rows([few])
+    assert row.value == "64, 128; 2 others not tried"
+
+
+def test_what_a_stand_in_can_do_is_not_told_as_an_ability_of_its_library() -> None:
+    """Older reports have it."""
+    ran = Ability("xformers-mask", "gqa", "interleaved", Outcome.READ, Basis.MEASURED, True)
+    assert [row.apis for row in features.rows([ran, replace(ran, api="any")])] == [("any",)]
+    assert features.never_ran([replace(ran, outcome=Outcome.NOT_RUN)]) == {}
+    said = readings.remarks([read("xformers-mask", "size=8", 7, 0), read("any", "size=8", 7, 0)])
+    assert said == [
+        "xformers-mask: the mask classes of xformers, applied by plain torch: no operator of xformers runs; "
+        "read for its numbers only."
+    ]
+
+
+def test_dashes_of_the_table_are_explained_where_there_are_some() -> None:
+    assert readings.remarks([read("any", "size=8", 8, 0)]) == []
+    number = '– under "8 is": it takes no number; a mask written out means what it says.'
+    assert readings.remarks([read("any", "i - j < 8", 7, 0)]) == [number]
+    equal, short, _ = aligned("any", "size=8", 8, Alignment.TOP_LEFT)
+    long = read("any", "causal=True", None, 0, "causal", lengths=(64, 32))
+    said = readings.remarks([equal, short, long])
+    assert said == ['– under "32x64 / 64x32": not read, or no row tells.']

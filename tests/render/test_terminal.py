@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from attncheck.findings import Severity
+from attncheck.findings import Evidence, Finding, Severity
 from attncheck.render import interface
 from attncheck.render.interface import Style
 from attncheck.report import Report
@@ -169,6 +169,48 @@ def test_warnings_are_short_and_only_the_first_has_a_picture() -> None:
     assert "declared query 12 sees 5 keys · effective query 12 sees 8 keys" in short
     assert "attn_implementation" not in short
     assert len(short.strip().splitlines()) <= 7
+
+
+def broken(implementation: str, scenario: str, why: str) -> Finding:
+    effective = f"exception: {why}"
+    evidence = Evidence(declared="a result", effective=effective)
+    return Finding(
+        "ATC601",
+        "backend-unusable",
+        Severity.WARNING,
+        f"It broke (exception): {why}",
+        Basis.MEASURED,
+        implementation,
+        scenario=scenario,
+        evidence=evidence,
+        headline="It broke (exception)",
+    )
+
+
+def short_of(*findings: Finding) -> list[str]:
+    text = page(dataclasses.replace(sample_reports.healthy_report(), findings=findings), width=120)
+    return [
+        " ".join(line.split())
+        for line in text.split("backend-unusable  ATC601")[1].split("Recommended")[0].splitlines()
+    ]
+
+
+def test_each_reason_of_a_warning_stands_below_the_places_that_it_has() -> None:
+    found = [broken("eager", "custom-mask", "IndexError: 1127"), broken("sdpa", "custom-mask", "IndexError: 1127")]
+    found += [broken("sdpa", name, "ValueError: got 13") for name in ("packed", "packed-cache")]
+    assert short_of(*found)[2:6] == [
+        "measured: eager, sdpa · custom-mask",
+        "declared a result · effective exception: IndexError: 1127",
+        "measured: sdpa · packed, packed-cache",
+        "declared a result · effective exception: ValueError: got 13",
+    ]
+
+
+def test_reasons_beyond_a_few_are_counted_and_their_places_named() -> None:
+    lines = short_of(*(broken("sdpa", f"scenario-{number}", f"ValueError: {number}") for number in range(6)))
+    assert sum(line.startswith("declared a result") for line in lines) == 4
+    place = lines.index("measured: sdpa · scenario-4, scenario-5")
+    assert lines[place + 1] == "for 2 other reasons; --format json lists them all"
 
 
 def test_a_warning_that_repeats_an_error_is_one_line_of_it() -> None:

@@ -15,22 +15,9 @@ from torch import Tensor
 from attncheck.backends.interface import Api, Ask, Attend
 from attncheck.probe.apis import known
 from attncheck.probe.reading.kernel import Call
-from attncheck.probe.refusal import first_sentence, innermost, module_of, on_raise_statement, out_of_memory
+from attncheck.probe.refusal import FAULTS, first_sentence, innermost, module_of, on_raise_statement, out_of_memory
 from attncheck.semantics.observation import Rejected
 
-#: What errors of the device or of torch itself say; their exception type is the one that refusals have, too.
-FAULTS = (
-    "CUDA error",
-    "CUDA driver error",
-    "illegal memory access",
-    "device-side assert",
-    "misaligned address",
-    "unspecified launch failure",
-    "EXECUTION_FAILED",
-    "INTERNAL_ERROR",
-    "INTERNAL ASSERT",
-    "CUBLAS_STATUS",
-)
 #: What libraries raise to say that they do not support something (with a TypeError for an argument they do not know).
 REFUSALS = (ValueError, NotImplementedError, ImportError, RuntimeError)
 #: Remarks of a library that are added to its refusal, at most.
