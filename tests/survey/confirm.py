@@ -93,13 +93,18 @@ def genuine() -> list[dict[str, Any]]:
 
 
 def ledger(every: bool, wanted: str = "", *, once: bool = False) -> Iterator[Probe]:
-    """The confirmations of the genuine entries. every: for each of their types; once: one confirmation for each."""
+    """The confirmations of the genuine entries. every: for each of their types; once: one confirmation for each.
+
+    A confirmation that names `types` stands for those, in place of the others of its entry.
+    """
     for entry in genuine():
         if wanted and entry["name"] != wanted:
             continue
         told: set[str] = set()
+        apart = {name for probe in entry["confirm"] for name in probe.get("types", ())}
         for probe in entry["confirm"]:
-            names = probe.get("types", entry["types"]) if every else [probe.get("type", entry["types"][0])]
+            others = [name for name in entry["types"] if name not in apart]
+            names = probe.get("types", others) if every else [probe.get("type", probe.get("types", others)[0])]
             for model_type in names:
                 if once and model_type in told:
                     continue
