@@ -23,6 +23,10 @@ class State(str, Enum):
     NOT_SUPPORTED = "not_supported"
 
 
+#: States with a verdict.
+JUDGED = (State.MEASURED, State.PREDICTED, State.MISMATCH)
+
+
 class Status(str, Enum):
     """What became of a row.
 
@@ -52,6 +56,11 @@ class SurveyCell:
     severity: str = ""
     reason: str = ""
     open: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """True for a verdict, right or wrong."""
+        return self.state in JUDGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,5 @@ class Survey:
         levels = {"never": (), "warning": ("warning", "error")}.get(fail_on, ("error",))
         if any(finding.severity in levels for row in self.rows for finding in row.findings):
             return 1
-        judged = (State.MEASURED, State.PREDICTED, State.MISMATCH)
-        reached = any(cell.state in judged for row in self.rows for cell in row.cells)
+        reached = any(cell.judged for row in self.rows for cell in row.cells)
         return 0 if reached or not self.surveyed else 3

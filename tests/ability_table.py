@@ -33,8 +33,9 @@ _MARKS = {Outcome.REFUSED: "–", Outcome.CRASHED: "broke", Outcome.NOT_RUN: "NO
 def lines(report: Report) -> list[str]:
     """The table and what is missing from it. APIs with the same answers share a row."""
     answers: dict[str, dict[str, Ability]] = {}
+    without_kernel = stand_ins()
     for ability in report.abilities:
-        if ability.feature in HEADINGS and ability.api not in stand_ins():
+        if ability.feature in HEADINGS and ability.api not in without_kernel:
             answers.setdefault(ability.api, {})[ability.feature] = ability
     rows: dict[tuple[str, ...], list[str]] = {}
     for api, found in answers.items():
@@ -45,7 +46,7 @@ def lines(report: Report) -> list[str]:
         *(_row(", ".join(apis), *cells) for cells, apis in rows.items()),
     ]
     wrong = [f"`{row.api}` ({row.feature.replace('-', ' ')})" for row in report.abilities if _beside(row)]
-    absent = dict.fromkeys(f"`{row.api}`" for row in report.conventions if row.api not in (*answers, *stand_ins()))
+    absent = dict.fromkeys(f"`{row.api}`" for row in report.conventions if row.api not in (*answers, *without_kernel))
     below = {"Known defects that were seen as well": wrong, "NOT RUN there": absent}
     told = [f"{what}: {', '.join(which)}." for what, which in below.items() if which]
     return [*table, *(["", " ".join(told)] if told else [])]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from attncheck.semantics.convention import Outcome
 from attncheck.semantics.timing import BenchCase, BenchCell
-from attncheck.semantics.workload import ITEM_SIZES
+from attncheck.semantics.workload import ITEM_SIZES, of_any_length
 
 #: Tensors of queries x keys a head that plain attention holds at once: logits, masked logits, probabilities.
 _COPIES = 3
@@ -27,16 +27,12 @@ class Exhausted:
     def note(self, cell: BenchCell) -> None:
         """Remember a finished cell if it ran out of memory."""
         if cell.outcome is Outcome.CRASHED and cell.detail.startswith(OUT_OF_MEMORY):
-            self._tokens.setdefault(_kind(cell.case), cell.case.kv_len)
+            self._tokens.setdefault(of_any_length(cell.case), cell.case.kv_len)
 
     def reason(self, case: BenchCase) -> str:
         """Why a case is not tried, "" for one that is."""
-        tokens = self._tokens.get(_kind(case))
+        tokens = self._tokens.get(of_any_length(case))
         return "" if tokens is None or case.kv_len <= tokens else f"{OUT_OF_MEMORY} at {tokens} tokens already"
-
-
-def _kind(case: BenchCase) -> BenchCase:
-    return replace(case, batch=0, q_len=0, kv_len=0, cells=0)
 
 
 def too_large(case: BenchCase, device: str) -> str:

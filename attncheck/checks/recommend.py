@@ -9,7 +9,7 @@ from attncheck.checks import timed
 from attncheck.checks.interface import Inputs
 from attncheck.checks.registry import rule
 from attncheck.checks.shape_results import wrong as wrong_sizes
-from attncheck.checks.shapes import VARIANT
+from attncheck.checks.shapes import VARIANT, leads
 from attncheck.findings import Finding, Recommendation, Severity
 from attncheck.semantics.observation import Basis, Observed, ScenarioRun
 from attncheck.semantics.shape import EXPLICIT_MASK
@@ -95,7 +95,7 @@ def _backward_wrong(inputs: Inputs, name: str) -> bool:
     taken = (
         reading
         for reading in inputs.shapes
-        if reading.implementation == name and reading.picked is not False and reading.variant != EXPLICIT_MASK
+        if reading.implementation == name and leads(reading) and reading.variant != EXPLICIT_MASK
     )
     return any(fault.slug == _BACKWARD for reading in taken for fault in wrong_sizes(reading, training=True))
 

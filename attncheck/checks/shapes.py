@@ -93,7 +93,7 @@ def _instead(lead: Fault, inputs: Inputs, refusing: Collection[str]) -> tuple[Re
     if lead.reading.api == MATH and (beside := _beside_a_mask(lead.reading, inputs)) is not None:
         return (beside,)
     same = [entry for entry in inputs.shapes if entry.shape.head_dim == lead.reading.shape.head_dim]
-    right = {entry.implementation for entry in same if _leads(entry) and not any(wrong(entry, training=True))}
+    right = {entry.implementation for entry in same if leads(entry) and not any(wrong(entry, training=True))}
     names = [name for name in inputs.implementations if name not in refusing and name != lead.reading.implementation]
     if lead.reading.api == MATH:
         names = [name for name in names if name != REFERENCE]  # it holds every logit, too
@@ -128,7 +128,8 @@ def _beside_a_mask(reading: ShapeReading, inputs: Inputs) -> Recommendation | No
     )
 
 
-def _leads(reading: ShapeReading) -> bool:
+def leads(reading: ShapeReading) -> bool:
+    """True for what was read of a kernel that is taken for the call, or that nothing picks among."""
     return reading.outcome is Outcome.READ and reading.picked is not False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.registry import code_of
@@ -12,7 +12,7 @@ from attncheck.findings import Evidence, Finding, Recommendation, Rule, Severity
 from attncheck.semantics.observation import Basis
 from attncheck.semantics.timing import Bench, BenchCase, BenchCell, Growth
 from attncheck.semantics.timing_changes import BETWEEN_RUNS
-from attncheck.semantics.workload import alike, right
+from attncheck.semantics.workload import alike, of_any_length, right
 
 SLOW_PATH = Rule(
     "ATC910",
@@ -107,7 +107,7 @@ def _advised(
     equal = [other for other in near if settings(other.case.subject).settings]
     if not equal:
         return first
-    times = {other: lengths[_of_any_length(other.case)] for other in equal}
+    times = {other: lengths[of_any_length(other.case)] for other in equal}
     longest = max(set.intersection(*(set(series) for series in times.values())))
     return min(equal, key=lambda other: times[other][longest])
 
@@ -116,12 +116,8 @@ def _by_length(bench: Bench) -> dict[BenchCase, dict[int, float]]:
     """Of what is right: the case without its length -> length -> seconds of one sequence."""
     found: dict[BenchCase, dict[int, float]] = {}
     for cell in filter(right, bench.cells):
-        found.setdefault(_of_any_length(cell.case), {})[cell.case.kv_len] = _time(cell) / cell.case.batch
+        found.setdefault(of_any_length(cell.case), {})[cell.case.kv_len] = _time(cell) / cell.case.batch
     return found
-
-
-def _of_any_length(case: BenchCase) -> BenchCase:
-    return replace(case, q_len=0, kv_len=0, cells=0, batch=0)
 
 
 def _pass(case: BenchCase) -> str:

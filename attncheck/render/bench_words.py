@@ -21,8 +21,6 @@ LONG_CALL = 0.5
 MARK = "*"
 #: For the memory of a call that has none to tell.
 FREED = "–"
-#: In a column of figures, for one that could not be had.
-UNKNOWN = "–"
 
 #: How TFLOP/s are counted, and what the columns of a table are; printed with every bench.
 LEGEND = {

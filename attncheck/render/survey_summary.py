@@ -62,7 +62,7 @@ def disagreements(survey: Survey) -> list[str]:
                 one, other = row.cell(measured, scenario), row.cell(predicted, scenario)
                 if one is None or other is None:
                     continue
-                judged = [cell.state in (State.MEASURED, State.PREDICTED, State.MISMATCH) for cell in (one, other)]
+                judged = [cell.judged for cell in (one, other)]
                 if not all(judged):
                     alone += any(judged)
                     continue

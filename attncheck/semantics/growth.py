@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from attncheck.semantics.timing import BenchCase, BenchCell, Growth
-from attncheck.semantics.workload import right
+from attncheck.semantics.workload import of_any_length, right
 
 #: Lengths below which a fit would be a line through anything.
 FEWEST_LENGTHS = 3
@@ -40,7 +40,7 @@ def series(cells: Iterable[BenchCell]) -> tuple[Series, ...]:
         if not right(cell) or cell.median is None:
             continue
         case = cell.case
-        same = replace(case, q_len=0, kv_len=0, cells=0, batch=0)
+        same = of_any_length(case)
         entry = found.setdefault(same, Series(same))
         if case.kv_len < least(case):
             entry.near.add(case.kv_len)

@@ -75,3 +75,8 @@ def right(cell: BenchCell) -> bool:
 def alike(case: BenchCase) -> BenchCase:
     """The case apart from its subject: cases of one value do the same work."""
     return replace(case, subject="")
+
+
+def of_any_length(case: BenchCase) -> BenchCase:
+    """The case apart from its lengths and batch: cases of one value make a series over lengths."""
+    return replace(case, batch=0, q_len=0, kv_len=0, cells=0)

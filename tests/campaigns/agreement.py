@@ -21,11 +21,8 @@ from attncheck.render.survey_summary import disagreements
 from attncheck.survey.options import SurveyOptions
 from attncheck.survey.run import RESULTS, survey
 from attncheck.survey.store import load
-from attncheck.surveyed import Plan, Row, State, Survey, SurveyCell
+from attncheck.surveyed import Plan, Row, Survey, SurveyCell
 from tests.campaigns.sweep import told
-
-#: States with a verdict.
-_JUDGED = (State.MEASURED, State.PREDICTED, State.MISMATCH)
 
 
 def main() -> None:
@@ -91,14 +88,14 @@ def table(found: Survey) -> str:
     for row in found.surveyed:
         cells = [(row.cell(measured, name), row.cell(predicted, name)) for name in found.plan.scenarios]
         words = [" | ".join(dict.fromkeys((_said(one), _said(other)))) if one and other else "" for one, other in cells]
-        silent = [not any(cell is not None and cell.state in _JUDGED for cell in pair) for pair in cells]
+        silent = [not any(cell is not None and cell.judged for cell in pair) for pair in cells]
         if not all(silent):
             writer.writerow([row.model_type, row.setting, *("" if no else word for no, word in zip(silent, words))])
     return out.getvalue()
 
 
 def _said(cell: SurveyCell) -> str:
-    return (", ".join(cell.slugs) or "right") if cell.state in _JUDGED else cell.state.value.replace("_", " ")
+    return (", ".join(cell.slugs) or "right") if cell.judged else cell.state.value.replace("_", " ")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from attncheck.surveyed import JUDGED, State
+
 RECORDED = Path(__file__).parent / "recorded"
-UNJUDGED = {"breaks", "unknown", "not run", "not supported", "not applicable", ""}
+UNJUDGED = {"", *(state.value.replace("_", " ") for state in State if state not in JUDGED)}
 
 
 def counted(name: str) -> tuple[Counter[str], list[str], set[str]]:

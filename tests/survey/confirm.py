@@ -141,8 +141,10 @@ def forked(probes: Sequence[Probe], jobs: int) -> Iterator[Said]:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.write(writing, _outcome(probe))
-            os._exit(0)
+            try:
+                os.write(writing, _outcome(probe))
+            finally:  # whatever happens, it must not go on with the work of its parent
+                os._exit(0)
         os.close(writing)
         running[pid] = probe, reading
     while running:
@@ -177,7 +179,9 @@ def _ended(running: dict[int, tuple[Probe, int]]) -> Said:
     with os.fdopen(reading, "rb") as pipe:
         code, _, text = pipe.read().decode().partition(" ")
     if not code:
-        return Said(probe, False, f"died of {signal.Signals(os.WTERMSIG(status)).name}", untried=True)
+        signalled = os.WIFSIGNALED(status)
+        how = f"died of {signal.Signals(os.WTERMSIG(status)).name}" if signalled else "ended without an answer"
+        return Said(probe, False, how, untried=True)
     right = code == "1" and any(f" {kind}" in text for kind in probe.wanted)
     return Said(probe, right, text, untried=not right and (code == "2" or " raises" in text))
 
@@ -248,8 +252,8 @@ def main() -> None:
         probes = [probe for probe in probes if probe.arguments[0] in arguments.types.split(",")]
     found = confirmed(probes, arguments.jobs)
     right, untried = sum(said.right for said in found), sum(said.untried for said in found)
-    print(f"{right} of {len(found)} confirmed" + (f", {untried} NOT RUN" if untried else ""))
-    sys.exit(0 if right and right + (untried if every else 0) == len(found) else 1)
+    print(f"{right} of {len(probes)} confirmed" + (f", {untried} NOT RUN" if untried else ""))
+    sys.exit(0 if right and right + (untried if every else 0) == len(probes) else 1)
 
 
 if __name__ == "__main__":
