@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 #: Written over before each repetition: more than the L2 of any GPU (H100: 50 MB). As in triton.testing.do_bench.
 FLUSHED_BYTES = 256 * 1024 * 1024
-#: Calls of the warm-up by which the time that Python takes to launch is read; few enough to fit into a launch queue.
-_LAUNCHES = 5
-#: Calls of at least this many seconds are warm after their first two; a launch hardly takes as long.
-_SLOW = 0.01
+#: (seconds that a call takes at least, launches of it that are timed, the estimating call included). None from 50 ms
+#: on: the slowest call on an H100 whose time is Python's, uncompiled flex_attention with backward at 1024
+#: tokens, took 20.
+_LAUNCHES = ((0.05, 0), (0.01, 3), (0.0, 5))
 #: Share of the measured time from which a call is bound by its launch and not by its kernel.
 _BOUND = 0.8
 
@@ -108,34 +108,50 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
     torch.cuda.reset_peak_memory_stats()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
-    call()
+    launch = _launch(call)
     end.record()
     torch.cuda.synchronize()
     peak: int | None = int(torch.cuda.max_memory_allocated() - before)
     if peak is not None and peak < 0:  # the call freed what was there before it: no figure is better than a wrong one
         peak = None
     estimate = start.elapsed_time(end) / 1e3
-    launch = _warm_up(call, estimate, budget)
+    launches = [launch, *_warm_up(call, estimate, budget)]
     torch.cuda.synchronize()
     times = _repeat(call, budget.repetitions(estimate))
     median, p20, p80 = summary(times)
-    bound = launch is not None and launch > _BOUND * median
+    bound = _launches(estimate) > 0 and statistics.median(launches) > _BOUND * median
     # A call that is bound by its launch wavers with Python, not with the clock of the GPU.
     return Times(median, p20, p80, len(times), first_call, None if bound else drift(times), peak, bound)
 
 
-def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> float | None:
-    """Seconds that Python takes to launch one call, None where it was called too seldom to tell."""
-    count = min(budget.most, int(budget.warm_up / max(estimate, 1e-9)))
-    if estimate < _SLOW:
-        count = max(count, _LAUNCHES)
-    taken: list[float] = []
-    for _ in range(count):
-        started = time.perf_counter()
+def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> list[float]:
+    """Seconds of further launches; the other calls follow each other without a pause.
+
+    A launch is timed while the device is idle: a call that waits for the device inside (transformers' flash attention
+    does in every layer, to look at position_ids) would else wait for the whole call before it.
+    """
+    import torch
+
+    timed = max(0, _launches(estimate) - 1)
+    taken = []
+    for _ in range(timed):
+        torch.cuda.synchronize()
+        taken.append(_launch(call))
+    for _ in range(min(budget.most, int(budget.warm_up / max(estimate, 1e-9))) - timed):
         call()
-        if len(taken) < _LAUNCHES:
-            taken.append(time.perf_counter() - started)
-    return statistics.median(taken) if len(taken) == _LAUNCHES else None
+    return taken
+
+
+def _launches(estimate: float) -> int:
+    """How many launches of a call of this many seconds are timed."""
+    return next(count for seconds, count in _LAUNCHES if estimate >= seconds)
+
+
+def _launch(call: Callable[[], object]) -> float:
+    """Seconds until Python has the call back, its kernels launched."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def _repeat(call: Callable[[], object], count: int) -> list[float]:

@@ -14,6 +14,9 @@ from attncheck.report import Report
 from attncheck.semantics.kernel_names import BRIEF, shortened
 from attncheck.verdicts import KernelRefusal
 
+#: What torch's compiler calls the kernels that it makes of flex_attention.
+_COMPILED_FLEX = "triton_"
+
 
 def sections(report: Report) -> list[RenderableType]:
     """Nothing where no profiler saw a kernel: on a CPU there is none to name."""
@@ -36,11 +39,17 @@ def rows(report: Report) -> Iterator[tuple[str, str, str]]:
         return
     for entry in report.implementations:
         yield from dict.fromkeys(
-            (entry.name, launched.kernel or "chosen by itself", shortened(launched.name, BRIEF))
+            (entry.name, launched.kernel or _by_itself(entry.name, launched.name), shortened(launched.name, BRIEF))
             for launched in entry.launched
         )
         for kernel, text in _refused(entry.refusals):
             yield entry.name, kernel, text
+
+
+def _by_itself(implementation: str, launched: str) -> str:
+    """Compare reads flex_attention uncompiled: what ran then is not the kernel that its users run."""
+    compiled = implementation != "flex_attention" or launched.startswith(_COMPILED_FLEX)
+    return "chosen by itself" if compiled else "uncompiled"
 
 
 def _refused(refusals: Iterable[KernelRefusal]) -> list[tuple[str, str]]:

@@ -12,7 +12,8 @@ from attncheck.semantics.timing import Bench, BenchCase, BenchCell
 #: nor that were seen to drift by more than 5 %, 75 lie up to 7.3 % apart (median 0.6 %, 67 within 4 %; the farthest are
 #: long prefills at the power limit: cudnn-graph at 32k 14.6 and 13.6 ms). Not covered: 6 of the 11 of
 #: flex_attention-uncompiled and te-unfused, which launch many small kernels (up to 62 %). Of a third run's pairs with
-#: both, 70 of 75 lie within this.
+#: both, 70 of 75 lie within this. Of the 107 pairs of two later whole runs (median 0.6 %), the spread within the runs
+#: counted as well, all but 4 of flex_attention at 1k and 4k: uncompiled, or in a layer, where the time is Python's.
 BETWEEN_RUNS = 0.08
 #: Repetitions from which on p20 and p80 lie between two of them each.
 FEWEST = 6

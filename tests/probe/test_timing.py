@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from attncheck.probe import telemetry, timing
 from attncheck.probe.telemetry import Sample
@@ -45,12 +46,79 @@ def test_on_a_cpu_every_call_is_counted() -> None:
     assert found.spent >= found.first_call > 0
 
 
-@pytest.mark.parametrize(("estimate", "calls", "known"), [(1e-5, 100, True), (0.009, 5, True), (0.02, 1, False)])
-def test_the_launch_is_read_of_every_call_that_may_be_bound_by_it(estimate: float, calls: int, known: bool) -> None:
+class FakeGpu:
+    """A device on a clock of its own: Python goes on while the device works off what was launched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.busy_until = 0.0
+        gpu = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                self.at = 0.0
+
+            def record(self) -> None:
+                self.at = max(gpu.now, gpu.busy_until)
+
+            def elapsed_time(self, later: Event) -> float:
+                return (later.at - self.at) * 1e3
+
+        monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "synchronize", self.wait)
+        for name in ("memory_allocated", "max_memory_allocated", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, lambda: 0)
+        flushed = SimpleNamespace(zero_=lambda: self.work(0.1))
+        monkeypatch.setattr(torch, "empty", lambda *size, **kwargs: flushed)
+
+    def python(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1e3
+
+    def work(self, milliseconds: float) -> None:
+        self.busy_until = max(self.now, self.busy_until) + milliseconds / 1e3
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.busy_until)
+
+
+@pytest.mark.parametrize(
+    ("parts", "median", "bound"),
+    [
+        pytest.param([(0.05, 0.5)], 0.5, False, id="kernel"),
+        pytest.param([(2.0, 0.1)], 2.0, True, id="launch"),
+        pytest.param([(0.5, 4.0), (0.5, 4.0)], 8.5, False, id="waits inside"),
+        pytest.param([(2.0, 0.1), (2.0, 0.1)], 4.1, True, id="waits inside, launch"),
+        pytest.param([(0.05, 30.0)], 30.0, False, id="slow kernel"),
+        pytest.param([(20.0, 1.0)], 21.0, True, id="slow launch"),
+        pytest.param([(0.05, 90.0)], 90.0, False, id="very slow kernel"),
+    ],
+)
+def test_a_call_bound_by_its_launch(
+    monkeypatch: pytest.MonkeyPatch, parts: list[tuple[float, float]], median: float, bound: bool
+) -> None:
+    """parts: milliseconds of (Python, the device); between two parts Python waits for the device."""
+    gpu = FakeGpu(monkeypatch)
+
+    def call() -> None:
+        for number, (python, kernel) in enumerate(parts):
+            if number:
+                gpu.wait()
+            gpu.python(python)
+            gpu.work(kernel)
+
+    found = timing.measure(call, "cuda")
+    assert found.launch_bound is bound
+    assert found.median * 1e3 == pytest.approx(median, rel=0.12)
+
+
+@pytest.mark.parametrize(("estimate", "calls", "launches"), [(1e-5, 100, 4), (0.009, 4, 4), (0.02, 2, 2), (0.06, 0, 0)])
+def test_the_launch_is_read_of_every_call_that_may_be_bound_by_it(
+    monkeypatch: pytest.MonkeyPatch, estimate: float, calls: int, launches: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     made: list[int] = []
-    launch = timing._warm_up(lambda: made.append(1), estimate, Budget())
+    assert len(timing._warm_up(lambda: made.append(1), estimate, Budget())) == launches
     assert len(made) == calls
-    assert (launch is not None) is known
 
 
 def test_what_the_call_raises_gets_through() -> None:

@@ -66,7 +66,7 @@ def test_the_larger_drift_of_the_two_widens_the_bound() -> None:
 
 
 def test_the_bound_covers_the_runs_that_it_was_taken_from() -> None:
-    """Milliseconds of `bench_mistral.json` and of an earlier run on another H100, where they are farthest apart."""
+    """Milliseconds of two whole benches of Mistral-7B on two H100, where they are farthest apart."""
     medians = {"flash-attn-4-varlen": (5.722, 6.1196), "cudnn-graph": (14.5796, 13.594), "te-fused": (6.9027, 6.4933)}
     for name, (old, new) in medians.items():
         about = case(name, 16384)

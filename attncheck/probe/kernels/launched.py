@@ -12,7 +12,9 @@ import torch
 from attncheck.semantics.kernel_names import shortened as shortened
 
 #: torch's own helpers round an attention kernel: copies, fills and reductions. They only count where nothing else ran.
-_HELPERS = re.compile(r"(void )?(at::native::|at_cuda_detail|Memcpy|Memset|cub::)")
+_HELPERS = re.compile(
+    r"(void )?(at::native::|\(anonymous namespace\)::elementwise_kernel|at_cuda_detail|Memcpy|Memset|cub::)"
+)
 #: Names by which torch's operators for attention are known.
 _OPERATOR = re.compile(r"scaled_dot_product|attention_forward|attn_fwd|flash_attn|flex_attention")
 _SOFTMAX = re.compile(r"softmax")

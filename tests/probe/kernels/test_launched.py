@@ -11,6 +11,8 @@ FLASH = (
     "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4, false, false, cutlass::bfloat16_t, "
     "Flash_kernel_traits<64, 128, 128, 4, cutlass::bfloat16_t> >, false, true, false>(pytorch_flash::Flash_fwd_params)"
 )
+COUNTED = "void (anonymous namespace)::elementwise_kernel_with_index<int, at::native::arange_cuda_out()>(int)"
+SOFTMAX = "void (anonymous namespace)::softmax_warp_forward<float, 6>(float*)"
 COPY = "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl<float>(int)>(int, float)"
 
 
@@ -19,7 +21,7 @@ COPY = "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl<
     [
         (FLASH, "pytorch_flash::flash_fwd_kernel"),
         ("fmha_cutlassF_f16_sm80(PyTorchMemEffAttention::Params)", "fmha_cutlassF_f16_sm80"),
-        ("void (anonymous namespace)::softmax_warp_forward<float, 6>(float*)", "anonymous::softmax_warp_forward"),
+        (SOFTMAX, "anonymous::softmax_warp_forward"),
         ("triton_tem_fused_0", "triton_tem_fused_0"),
         ("aten::_scaled_dot_product_attention_math", "aten::_scaled_dot_product_attention_math"),
         ("", ""),
@@ -31,6 +33,7 @@ def test_a_name_for_display(raw: str, shown: str) -> None:
 
 def test_the_attention_among_what_was_launched() -> None:
     assert attention_kernel((COPY, "Memset (Device)", FLASH)) == FLASH
+    assert attention_kernel((COUNTED, COPY, SOFTMAX)) == SOFTMAX
     assert attention_kernel((COPY,)) == COPY
     assert attention_kernel(()) == ""
 
