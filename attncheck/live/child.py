@@ -34,10 +34,13 @@ def wait(command: Sequence[str], environment: Mapping[str, str], leftover: str =
     blocked = (*_FORWARDED, signal.SIGCHLD)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
+        unborn = signal.sigpending()
         child = _spawn(command, environment, before)
         beside = witness.started(command, child, leftover)
+        # What came between the two the child may have got; the witness was not there to tell.
+        unwitnessed = signal.sigpending() - unborn
         try:
-            ended = _attended(child, blocked, beside)
+            ended = _attended(child, blocked, beside, unwitnessed)
         finally:
             if beside is not None:
                 beside.dismiss()
@@ -48,7 +51,9 @@ def wait(command: Sequence[str], environment: Mapping[str, str], leftover: str =
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _attended(child: int, blocked: Sequence[signal.Signals], beside: witness.Witness | None) -> int:
+def _attended(
+    child: int, blocked: Sequence[signal.Signals], beside: witness.Witness | None, unwitnessed: set[signal.Signals]
+) -> int:
     while True:
         told = signal.sigtimedwait(blocked, _LOOK)
         done, status = os.waitpid(child, os.WNOHANG)
@@ -56,7 +61,8 @@ def _attended(child: int, blocked: Sequence[signal.Signals], beside: witness.Wit
             return os.waitstatus_to_exitcode(status)
         if told is None or told.si_signo not in _FORWARDED:
             continue
-        to_many = None if beside is None else beside.told(told.si_signo)
+        to_many = None if beside is None or told.si_signo in unwitnessed else beside.told(told.si_signo)
+        unwitnessed.discard(signal.Signals(told.si_signo))
         # `timeout` sends to its own child first, then to all: the same signal once more, not a second one.
         while signal.sigtimedwait((told.si_signo,), 0) is not None:
             pass

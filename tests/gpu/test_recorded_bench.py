@@ -162,3 +162,10 @@ def test_little_time_goes_to_the_tool_itself_and_no_figure_is_negative(name: str
     assert found["complete"]
     assert 1 - found["timed"] / found["wall"] < 0.15
     assert all((entry["peak_memory_bytes"] or 0) >= 0 for entry in found["cells"])
+
+
+def test_a_whole_model_takes_at_most_90_seconds_beside_first_calls_with_little_of_them_the_tools() -> None:
+    found = bench("mistral")["bench"]
+    rest = found["wall"] - sum(entry["first_call"] or 0 for entry in found["cells"])
+    assert rest < 90
+    assert (found["wall"] - found["timed"]) / rest < 0.15

@@ -77,7 +77,17 @@ def test_a_signal_sent_to_it_alone_is_passed_on(name: str, code: int) -> None:
     assert out == ("interrupted\n" if name == "SIGINT" else "")
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_child_once(tmp_path: Path) -> None:
+#: Starts the witness late, as a busy machine may: Ctrl-C comes while the child is there and the witness is not.
+LATE = """
+import time
+from attncheck.live import witness
+started = witness.started
+witness.started = lambda *told: (time.sleep(1), started(*told))[1]
+"""
+
+
+@pytest.mark.parametrize("through", [THROUGH, LATE + THROUGH], ids=["", "before there is a witness"])
+def test_ctrl_c_in_a_terminal_reaches_the_child_once(tmp_path: Path, through: str) -> None:
     """The terminal sends it to both; the child counts how often it comes."""
     pty = pytest.importorskip("pty")
     counted = tmp_path / "counted"
@@ -89,12 +99,12 @@ print("ready", flush=True)
 end = time.time() + 30
 while time.time() < end and not seen:
     time.sleep(0.05)
-time.sleep(1)
+time.sleep(3)
 open({str(counted)!r}, "w").write(str(len(seen)))
 """
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", THROUGH, sys.executable, "-c", code])
+        os.execv(sys.executable, [sys.executable, "-c", through, sys.executable, "-c", code])
     seen = b""
     while b"ready" not in seen:
         seen += os.read(terminal, 100)
@@ -121,14 +131,19 @@ print(*seen)
 """
 
 
+def _session(process: subprocess.Popen[str]) -> list[int]:
+    """Numbers of the process, its child and the witness."""
+    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=True)
+    return sorted(map(int, listed.stdout.split()))
+
+
 def _to_group(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGTERM)
 
 
 def _to_all_one_by_one(process: subprocess.Popen[str]) -> None:
     """As a control group is told: each of its processes by its number, here the slow way."""
-    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=True)
-    for number in sorted(map(int, listed.stdout.split())):
+    for number in _session(process):
         os.kill(number, signal.SIGTERM)
         time.sleep(0.01)
 
@@ -166,6 +181,8 @@ def test_a_signal_reaches_the_child_once(
     process = start(sys.executable, "-c", COUNTING, *more, start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    while len(_session(process)) < 3:
+        time.sleep(0.02)
     time.sleep(0.3)
     send(process)
     seen = [int(word) for word in process.communicate(timeout=60)[0].split()]
