@@ -17,6 +17,9 @@ PUBLISHED = "Published, without a time at these settings here"
 #: First calls from here on, in seconds, are named one by one: compiling, not launching.
 LONG_CALL = 0.5
 
+#: Share of the matrix product's rate that is printed as more than 100%.
+_MORE = 1.005
+
 #: Behind the name of a call that is bound by its launch.
 MARK = "*"
 #: For the memory of a call that has none to tell.
@@ -129,6 +132,8 @@ def legend(tables: Sequence[BenchTable]) -> dict[str, str]:
     found = {name: text for name, text in LEGEND.items() if there[name]}
     if any(peak(cell, table) == FREED for table in tables for cell in table.cells):
         found["memory"] += f"; {FREED}: none to tell, the call freed more than it took"
+    if there["of rate"] and any((cell.matrix_share or 0.0) >= _MORE for cell in cells):
+        found["of rate"] += "; above 100%: the device held another clock while that was read"
     return found
 
 

@@ -14,8 +14,8 @@ from attncheck.report import Report
 from attncheck.semantics.kernel_names import BRIEF, shortened
 from attncheck.verdicts import KernelRefusal
 
-#: What torch's compiler calls the kernels that it makes of flex_attention.
-_COMPILED_FLEX = "triton_"
+#: What the kernels are called that torch's compiler makes of flex_attention, or takes for it.
+_COMPILED_FLEX = ("triton_", "flash")
 
 
 def sections(report: Report) -> list[RenderableType]:
@@ -48,7 +48,7 @@ def rows(report: Report) -> Iterator[tuple[str, str, str]]:
 
 def _by_itself(implementation: str, launched: str) -> str:
     """Compare reads flex_attention uncompiled: what ran then is not the kernel that its users run."""
-    compiled = implementation != "flex_attention" or launched.startswith(_COMPILED_FLEX)
+    compiled = implementation != "flex_attention" or any(mark in launched for mark in _COMPILED_FLEX)
     return "chosen by itself" if compiled else "uncompiled"
 
 

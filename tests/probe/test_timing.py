@@ -86,11 +86,12 @@ class FakeGpu:
     [
         pytest.param([(0.05, 0.5)], 0.5, False, id="kernel"),
         pytest.param([(2.0, 0.1)], 2.0, True, id="launch"),
+        pytest.param([(0.09, 0.05)], 0.05, False, id="launch hidden by the flush"),
         pytest.param([(0.5, 4.0), (0.5, 4.0)], 8.5, False, id="waits inside"),
         pytest.param([(2.0, 0.1), (2.0, 0.1)], 4.1, True, id="waits inside, launch"),
         pytest.param([(0.05, 30.0)], 30.0, False, id="slow kernel"),
         pytest.param([(20.0, 1.0)], 21.0, True, id="slow launch"),
-        pytest.param([(0.05, 90.0)], 90.0, False, id="very slow kernel"),
+        pytest.param([(0.5, 95.0), (0.3, 0.5)], 96.0, False, id="waits late inside a very slow call"),
     ],
 )
 def test_a_call_bound_by_its_launch(
@@ -109,6 +110,33 @@ def test_a_call_bound_by_its_launch(
     found = timing.measure(call, "cuda")
     assert found.launch_bound is bound
     assert found.median * 1e3 == pytest.approx(median, rel=0.12)
+    assert (found.drift is None) == (bound or found.n < 20)
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_one_slow_launch_of_five_is_not_theirs(monkeypatch: pytest.MonkeyPatch, slow: int) -> None:
+    """slow: which call of Python takes long; the second is the one that gives the estimate."""
+    gpu, calls = FakeGpu(monkeypatch), []
+
+    def call() -> None:
+        calls.append(1)
+        gpu.python(8.0 if len(calls) == slow + 1 else 0.05)
+        gpu.work(1.0)
+
+    assert not timing.measure(call, "cuda").launch_bound
+
+
+@pytest.mark.parametrize(("python", "bound"), [(0.85, False), (0.95, True)])
+def test_four_fifths_of_the_time_are_enough(monkeypatch: pytest.MonkeyPatch, python: float, bound: bool) -> None:
+    """Beside a flush of 0.1 ms: 0.75 and 0.85 of the millisecond that the device takes."""
+    gpu = FakeGpu(monkeypatch)
+
+    def call() -> None:
+        gpu.python(python)
+        gpu.work(1.0)
+
+    found = timing.measure(call, "cuda")
+    assert found.launch_bound is bound
 
 
 @pytest.mark.parametrize(("estimate", "calls", "launches"), [(1e-5, 100, 4), (0.009, 4, 4), (0.02, 2, 2), (0.06, 0, 0)])

@@ -55,6 +55,17 @@ def test_a_call_that_either_run_bound_by_its_launch_is_neither_faster_nor_slower
     assert not change(BASE, scaled(BASE, 2.0)).launch_bound
 
 
+@pytest.mark.parametrize("factor", [1 / 5, 5.0])
+def test_a_kernel_that_is_far_slower_than_its_launch_was_is_slower(factor: float) -> None:
+    old, new = BASE, scaled(BASE, factor)
+    slower = factor > 1
+    known = change(replace(old, launch_bound=slower), replace(new, launch_bound=not slower))
+    assert known.beyond_noise
+    unknown = change(replace(old, launch_bound=not slower), replace(new, launch_bound=slower))
+    assert unknown.launch_bound
+    assert not unknown.beyond_noise
+
+
 def test_the_larger_drift_of_the_two_widens_the_bound() -> None:
     slower = scaled(BASE, 1.2)
     plain = change(replace(BASE, drift=None), replace(slower, drift=None))
