@@ -53,7 +53,9 @@ def source(version: str, root: Path) -> Source:
         if not final.exists():
             wheels = root / f"unsloth-wheel-{version}"
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            command += ["--only-binary=:all:", "--dest", str(wheels), f"unsloth=={version}"]
+            # They are read and never run: a Python that they were not made for does as well.
+            command += ["--only-binary=:all:", "--ignore-requires-python"]
+            command += ["--dest", str(wheels), f"unsloth=={version}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
