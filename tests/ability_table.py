@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attncheck.backends.interface import stand_ins
-from attncheck.probe.ability_rows import HEAD_DIMS
 from attncheck.report import Report
 from attncheck.semantics.convention import EMPTY_ROWS, Ability, Outcome
 from attncheck.stored import report as stored
@@ -81,11 +80,7 @@ def _dtypes(ability: Ability) -> str:
 
 
 def _widths(ability: Ability) -> str:
-    """Reports of 2026-11-22 do not say that only some were tried: then the others have no figure and no refusal."""
-    value = ability.value.removeprefix("wrong: ")
-    tried = [name for name in ability.figures if name.endswith("relative error")]
-    whole = len(tried) == len(HEAD_DIMS) or " refused: " in ability.detail or "not tried" in ability.figures
-    return value if whole else f"{value} (no others tried)"
+    return ability.value.removeprefix("wrong: ")
 
 
 def _repeats(ability: Ability) -> str:

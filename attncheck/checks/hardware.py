@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from attncheck.backends.limits import written
 from attncheck.checks.cards import refused_by_all
 from attncheck.checks.interface import RuleGroup
 from attncheck.checks.machine import Machine, MachineCheck, without_cuda, without_gpu
@@ -75,7 +76,7 @@ def _lacking(machine: Machine, name: str, lacking: tuple[Gpu, ...]) -> Finding:
         machine.inventory.versions.get(name, "") if machine.inventory else ""
     )
     held = ", ".join(architectures(machine, name))
-    cards = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.capability[0]}.{gpu.capability[1]})" for gpu in lacking)
+    cards = ", ".join(f"GPU {gpu.index} ({gpu.name}, {written(gpu.capability)})" for gpu in lacking)
     return Finding(
         NO_KERNEL_IMAGE.code,
         NO_KERNEL_IMAGE.slug,
@@ -93,7 +94,7 @@ def _advice(machine: Machine, name: str, lacking: tuple[Gpu, ...]) -> tuple[Reco
     elsewhere = "CUDA_VISIBLE_DEVICES hides GPUs from a run."
     instead = Recommendation(f"Or use sdpa on that GPU; {elsewhere}")
     if name == "torch":
-        text = f"Install a torch build that holds code for {';'.join(_written(lacking))}."
+        text = f"Install a torch build that holds code for {';'.join(_capabilities(lacking))}."
         return torch_for_driver(machine, text), instead
     environment = machine.environment
     refused = {gpu: reasons for gpu in environment.gpus if (reasons := refused_by_all(environment, gpu, name))}
@@ -113,14 +114,14 @@ def _rebuild(machine: Machine, name: str, gpus: Sequence[Gpu]) -> Recommendation
         targets = dict.fromkeys(f"{gpu.capability[0]}0" for gpu in gpus)
         variables = f'FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS="{";".join(targets)}"'
     else:
-        variables = f'TORCH_CUDA_ARCH_LIST="{";".join(_written(gpus))}"'
-    text = f"Compile {name} for {', '.join(_written(gpus))}, if it supports that GPU."
+        variables = f'TORCH_CUDA_ARCH_LIST="{";".join(_capabilities(gpus))}"'
+    text = f"Compile {name} for {', '.join(_capabilities(gpus))}, if it supports that GPU."
     return Recommendation(text, (Setting("pip", name, usual.value, f"{variables} {usual.paste} --no-binary {name}"),))
 
 
-def _written(gpus: Iterable[Gpu]) -> tuple[str, ...]:
+def _capabilities(gpus: Iterable[Gpu]) -> tuple[str, ...]:
     """The compute capabilities, each once."""
-    return tuple(dict.fromkeys(f"{gpu.capability[0]}.{gpu.capability[1]}" for gpu in gpus))
+    return tuple(dict.fromkeys(written(gpu.capability) for gpu in gpus))
 
 
 def driver_too_old(machine: Machine) -> Iterator[Finding]:

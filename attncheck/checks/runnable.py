@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from attncheck.backends import interface as backends
+from attncheck.backends.limits import written
 from attncheck.checks.cards import refusals, usual_call
 from attncheck.checks.hardware import architectures, newer, uncovered
 from attncheck.checks.installation import SERVED_BY, unusable_after
@@ -89,7 +90,7 @@ def _against(name: str, machine: Machine, gpu: Gpu) -> tuple[Reason, ...]:
     """What keeps an implementation off one GPU: its own limits, else binaries without code for it."""
     if reasons := refusals(machine.environment, gpu, name):
         return reasons
-    wanted = f"code for {gpu.capability[0]}.{gpu.capability[1]}"
+    wanted = f"code for {written(gpu.capability)}"
     for library in ("torch", SERVED_BY.get(name, "")):
         if gpu in uncovered(machine, library):
             held = f"code for {', '.join(architectures(machine, library))}"

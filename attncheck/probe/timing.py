@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 #: Written over before each repetition: more than the L2 of any GPU (H100: 50 MB). As in triton.testing.do_bench.
 FLUSHED_BYTES = 256 * 1024 * 1024
-#: (seconds that a call takes at least, launches of it that are timed, the estimating call included). None from 50 ms
-#: on: the slowest call on an H100 whose time is Python's, uncompiled flex_attention with backward at 1024
+#: (seconds that a call takes at least, launches of it that are timed beside that of the estimating call). None from
+#: 50 ms on: the slowest call on an H100 whose time is Python's, uncompiled flex_attention with backward at 1024
 #: tokens, took 20.
-_LAUNCHES = ((0.05, 0), (0.01, 3), (0.0, 5))
+_LAUNCHES = ((0.05, 0), (0.01, 2), (0.0, 4))
 #: Share of the measured time from which a call is bound by its launch and not by its kernel.
 _BOUND = 0.8
 
@@ -115,18 +115,18 @@ def _on_gpu(call: Callable[[], object], held: int | None, budget: Budget) -> Tim
     if peak is not None and peak < 0:  # the call freed what was there before it: no figure is better than a wrong one
         peak = None
     estimate = start.elapsed_time(end) / 1e3
-    launches = [launch, *_warm_up(call, estimate, budget)]
+    further = _warm_up(call, estimate, budget)
     torch.cuda.synchronize()
     times, flush = _repeat(call, budget.repetitions(estimate))
     median, p20, p80 = summary(times)
     # While the device writes over its L2, Python is at the launch already: that much of it does not show.
-    bound = _launches(estimate) > 0 and statistics.median(launches) - flush > _BOUND * median
+    bound = bool(further) and statistics.median([launch, *further]) - flush > _BOUND * median
     # A call that is bound by its launch wavers with Python, not with the clock of the GPU.
     return Times(median, p20, p80, len(times), first_call, None if bound else drift(times), peak, bound)
 
 
 def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> list[float]:
-    """Seconds of further launches; the other calls follow each other without a pause.
+    """Seconds of each further launch, none for very slow calls; the other calls follow each other without a pause.
 
     A launch is timed while the device is idle: a call that waits for the device inside (transformers' flash attention
     does in every layer, to look at position_ids) would else wait for the whole call before it. It still waits for its
@@ -134,7 +134,7 @@ def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> lis
     """
     import torch
 
-    timed = max(0, _launches(estimate) - 1)
+    timed = next(count for seconds, count in _LAUNCHES if estimate >= seconds)
     taken = []
     for _ in range(timed):
         torch.cuda.synchronize()
@@ -142,11 +142,6 @@ def _warm_up(call: Callable[[], object], estimate: float, budget: Budget) -> lis
     for _ in range(min(budget.most, int(budget.warm_up / max(estimate, 1e-9))) - timed):
         call()
     return taken
-
-
-def _launches(estimate: float) -> int:
-    """How many launches of a call of this many seconds are timed."""
-    return next(count for seconds, count in _LAUNCHES if estimate >= seconds)
 
 
 def _launch(call: Callable[[], object]) -> float:

@@ -86,12 +86,16 @@ def table(found: Survey) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["type", "setting", *found.plan.scenarios])
     for row in found.surveyed:
-        cells = [(row.cell(measured, name), row.cell(predicted, name)) for name in found.plan.scenarios]
-        words = [" | ".join(dict.fromkeys((_said(one), _said(other)))) if one and other else "" for one, other in cells]
-        silent = [not any(cell is not None and cell.judged for cell in pair) for pair in cells]
-        if not all(silent):
-            writer.writerow([row.model_type, row.setting, *("" if no else word for no, word in zip(silent, words))])
+        words = [_both(row.cell(measured, name), row.cell(predicted, name)) for name in found.plan.scenarios]
+        if any(words):
+            writer.writerow([row.model_type, row.setting, *words])
     return out.getvalue()
+
+
+def _both(one: SurveyCell | None, other: SurveyCell | None) -> str:
+    if one is None or other is None or not (one.judged or other.judged):
+        return ""
+    return " | ".join(dict.fromkeys((_said(one), _said(other))))
 
 
 def _said(cell: SurveyCell) -> str:

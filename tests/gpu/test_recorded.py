@@ -14,24 +14,14 @@ from attncheck.checks.kernels import broken_contracts
 from attncheck.checks.machine import Machine
 from attncheck.render import interface
 from attncheck.render.json import schema, to_wire
-from attncheck.report import Report
 from attncheck.semantics.convention import Ability, Outcome
 from attncheck.semantics.observation import Basis
 from attncheck.stored.report import read
+from tests.gpu.reports import RECORDED, stored, wire
 
-RECORDED = Path(__file__).parent / "recorded"
 PATHS = sorted(RECORDED.glob("*.json"))
 CORE = ("plain", "left-pad", "right-pad", "decode", "chunked-prefill")
 FLASH = ("flash_attention_2", "flash_attention_4")
-
-
-def wire(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
-    return loaded
-
-
-def stored(name: str) -> Report:
-    return read(str(RECORDED / f"{name}.json"))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -2,13 +2,12 @@
 
 import csv
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from attncheck.surveyed import JUDGED, State
+from tests.gpu.reports import RECORDED
 
-RECORDED = Path(__file__).parent / "recorded"
 UNJUDGED = {"", *(state.value.replace("_", " ") for state in State if state not in JUDGED)}
 
 

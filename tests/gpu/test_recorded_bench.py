@@ -1,6 +1,5 @@
 """Benches recorded on an H100: published settings reach what was measured before; a window costs what it must."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,14 @@ import pytest
 
 from attncheck.render import interface
 from attncheck.semantics.growth import growth
-from attncheck.stored.report import read
+from tests.gpu.reports import stored, wire
 
-RECORDED = Path(__file__).parent / "recorded"
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PASSES = ((4096, False), (8192, False), (4096, True), (8192, True))
 
 
 def bench(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((RECORDED / f"bench_{name}.json").read_text())
-    return loaded
+    return wire(f"bench_{name}")
 
 
 def cell(
@@ -59,7 +56,7 @@ def test_headline_figures(subject: str, causal: float, full: float) -> None:
 
 def test_a_window_through_a_mask_grows_with_the_square_and_in_the_kernel_with_the_length() -> None:
     """As the run fitted it, and as pages of it fit it today, without calls marked as bound by their launch."""
-    found = read(str(RECORDED / "bench_swa.json")).bench
+    found = stored("bench_swa").bench
     assert found is not None
     ran, today = (
         {entry.subject: entry.exponent for entry in entries if entry.mask == "window 1024"}
@@ -168,7 +165,7 @@ def test_the_readme_has_the_figures_of_the_recorded_presets(row: str) -> None:
 @pytest.mark.parametrize(("name", "above"), [("headline", True), ("noncausal", False)])
 def test_a_share_above_all_is_explained(name: str, above: bool) -> None:
     """The matrix product was read once, at the power limit; some calls held a higher clock."""
-    text = " ".join(interface.render(read(str(RECORDED / f"bench_{name}.json")), "terminal").split())
+    text = " ".join(interface.render(stored(f"bench_{name}"), "terminal").split())
     assert ("above 100%: the device held another clock" in text) is above
     assert (re.search(r" 1[01]\d% ", text) is not None) is above
 

@@ -1,18 +1,7 @@
 """What single kernels did on the H100: a wrong backward at one head size, rare sizes, the windows of FlashInfer."""
 
-import json
-from pathlib import Path
-from typing import Any
-
 from attncheck.render.kernels import rows
-from attncheck.stored.report import read
-
-RECORDED = Path(__file__).parent / "recorded"
-
-
-def wire(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
-    return loaded
+from tests.gpu.reports import stored, wire
 
 
 def test_flash_attn_4_loses_gradients_at_the_head_size_of_phi_2() -> None:
@@ -58,7 +47,7 @@ def test_flex_attention_is_read_uncompiled_and_its_true_size_compiled() -> None:
     found = wire("ministral")
     (compiled,) = (shape["launched"] for shape in found["shapes"] if shape["api"] == "flex_attention")
     assert compiled.startswith("triton_tem_fused")
-    kernels = [row for row in rows(read(str(RECORDED / "ministral.json"))) if row[0] == "flex_attention"]
+    kernels = [row for row in rows(stored("ministral")) if row[0] == "flex_attention"]
     assert [(way, "gemm" in name) for _, way, name in kernels] == [("uncompiled", True)]
 
 
